@@ -1,0 +1,93 @@
+"""The hooks that plugins implement. Knows no torch; the records are cheap to make.
+
+A plugin is a module named under the entry point group ``modelwright``::
+
+    [project.entry-points.modelwright]
+    toy = "modelwright_toy"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    from modelwright.config import TaskConfig
+    from modelwright.events import Observer
+    from modelwright.task import Task
+
+PROJECT = "modelwright"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@dataclass(frozen=True)
+class TaskEntry:
+    """A task that a plugin offers.
+
+    Attributes:
+        name: lowercase words joined by hyphens; unique among all installed plugins.
+        summary: one line, for `modelwright tasks`.
+        config: the settings; a subclass of `modelwright.config.TaskConfig`.
+        build: settings -> task. Imports torch and everything heavy, here and not earlier.
+        extra: the extra of the distribution that installs `requires`.
+        requires: modules that `build` will import; looked up without importing them.
+        recipes: a folder of YAML files, one per recipe.
+    """
+
+    name: str
+    summary: str
+    config: type[TaskConfig]
+    build: Callable[[Any], Task]
+    extra: str = ""
+    requires: tuple[str, ...] = ()
+    recipes: Path | None = None
+
+
+@dataclass(frozen=True)
+class ObserverEntry:
+    """Somebody who wants to be told of a run's events (a tracker).
+
+    Attributes:
+        name: as it is written under the setting `observers`.
+        summary: one line, for `modelwright doctor`.
+        build: run folder -> a callable that takes each event and returns nothing.
+        requires: modules that `build` will import; looked up without importing them.
+    """
+
+    name: str
+    summary: str
+    build: Callable[[Path], Observer]
+    requires: tuple[str, ...] = ()
+
+
+@hookspec
+def modelwright_tasks() -> Iterable[TaskEntry]:  # pyright: ignore[reportReturnType]
+    """The tasks that this plugin offers.
+
+    >>> from modelwright.config import TaskConfig
+    >>> def build(config):  # imports torch when asked, not before
+    ...     from modelwright.testing.toy import ToyTask
+    ...     return ToyTask(config)
+    >>> @hookimpl
+    ... def modelwright_tasks():
+    ...     yield TaskEntry("toy", "two blobs of points", config=TaskConfig, build=build)
+    >>> [entry.name for entry in modelwright_tasks()]
+    ['toy']
+    """
+
+
+@hookspec
+def modelwright_observers() -> Iterable[ObserverEntry]:  # pyright: ignore[reportReturnType]
+    """Observers that a run may name under its setting `observers`.
+
+    >>> @hookimpl
+    ... def modelwright_observers():
+    ...     yield ObserverEntry("printer", "prints every event", build=lambda run_folder: print)
+    >>> [entry.name for entry in modelwright_observers()]
+    ['printer']
+    """

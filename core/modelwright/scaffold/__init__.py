@@ -1,0 +1,1 @@
+"""Writes new plugins for their authors. Knows templates and names; knows no torch."""

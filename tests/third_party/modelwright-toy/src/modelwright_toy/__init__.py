@@ -1,0 +1,56 @@
+"""Tide forecasting for modelwright: a task and an observer. Imports no torch until the task is built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelwright import ObserverEntry, TaskEntry, hookimpl
+from modelwright.events import EvaluationDone, Event, Observer, RunStarted
+from modelwright_toy.settings import TideConfig
+
+if TYPE_CHECKING:
+    from modelwright_toy.task import TideTask
+
+
+def build(config: TideConfig) -> TideTask:
+    """The task; imports torch."""
+    from modelwright_toy.task import TideTask
+
+    return TideTask(config)
+
+
+def build_diary(run_folder: Path) -> Observer:
+    """Writes a line of diary.txt for each start and each evaluation."""
+
+    def write(event: Event) -> None:
+        line = ""
+        if isinstance(event, RunStarted):
+            line = f"{event.task}: {event.steps} steps"
+        elif isinstance(event, EvaluationDone):
+            line = f"step {event.step}: {event.metrics['error']:.3f} m off"
+        if line:
+            with (run_folder / "diary.txt").open("a", encoding="utf-8") as diary:
+                diary.write(f"{line}\n")
+
+    return write
+
+
+@hookimpl
+def modelwright_tasks() -> Iterator[TaskEntry]:
+    """Tide forecasting."""
+    yield TaskEntry(
+        "tide-forecasting",
+        "forecast the water level of the next twelve hours",
+        config=TideConfig,
+        build=build,
+        requires=("torch",),
+        recipes=Path(__file__).parent / "recipes",
+    )
+
+
+@hookimpl
+def modelwright_observers() -> Iterator[ObserverEntry]:
+    """A diary in plain words."""
+    yield ObserverEntry("tide-diary", "keeps a diary of the run in diary.txt", build=build_diary)
