@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modelwright.errors import Interrupted, ModelwrightError
+from modelwright.printing import console, first_rank, print_metrics, table, watch
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from modelwright.plugins import Catalog
     from modelwright.run import Run
 
@@ -109,13 +108,12 @@ def tasks(as_json: AsJson = False) -> None:
 
 
 def _print_tasks(catalog: Catalog, rows: list[dict[str, Any]], conflicts: dict[str, list[str]]) -> None:
-    table = _table("task", "what it does", "recipes", "from")
+    listed = table("task", "what it does", "recipes", "from")
     for row in rows:
         state = "" if not row["missing"] else f"needs {', '.join(row['missing'])}: {row['install']}"
-        table.add_row(row["task"], row["summary"], state or ", ".join(row["recipes"]), row["provider"])
-    console = _console()
+        listed.add_row(row["task"], row["summary"], state or ", ".join(row["recipes"]), row["provider"])
     if rows:
-        console.print(table)
+        console().print(listed)
     else:
         print('no task is installed; install one: pip install "modelwright[all]"')
     for name, providers in conflicts.items():
@@ -165,7 +163,7 @@ def train(
             **watch,
         )
 
-    _watch(start)
+    watch(start)
 
 
 @app.command()
@@ -180,7 +178,7 @@ def resume(run: RunFolder) -> None:
 
         return runs.resume(run, **watch)
 
-    _watch(start)
+    watch(start)
 
 
 @app.command()
@@ -196,12 +194,12 @@ def evaluate(
     from modelwright import run as runs
 
     found = runs.evaluate(run, split=split.value)
-    if not _first_rank():
+    if not first_rank():
         return
     if as_json:
         print(json.dumps({key: found[key] for key in ("task", "split", "samples", "metrics")}))
         return
-    _print_metrics([found])
+    print_metrics([found])
 
 
 @app.command()
@@ -240,7 +238,7 @@ def demo(
             folder = None if out is None else out / name
             return run.train(name, recipe="quick", out=folder, overwrite=overwrite, catalog=catalog, **watch)
 
-        _watch(start)
+        watch(start)
 
 
 @app.command("new-plugin")
@@ -295,74 +293,13 @@ def doctor(as_json: AsJson = False) -> None:
         rows = [{"status": f.status, "what": f.what, "detail": f.detail, "mend": f.mend} for f in findings]
         print(json.dumps({"ok": not broken, "findings": rows}))
     else:
-        table = _table("", "what", "found")
+        listed = table("", "what", "found")
         for finding in findings:
             mend = f"\nmend: {finding.mend}" if finding.mend else ""
-            table.add_row(finding.status, finding.what, finding.detail + mend)
-        _console().print(table)
+            listed.add_row(finding.status, finding.what, finding.detail + mend)
+        console().print(listed)
     if broken:
         raise typer.Exit(1)
-
-
-# Printing -------------------------------------------------------------------------------------------------------------
-
-
-def _watch(start: Any) -> None:
-    """Runs something long with its progress shown, then prints the table of results and the paths."""
-    if not _first_rank():
-        start(warn=lambda message: None)
-        return
-    console = _console(stderr=True)
-    from modelwright.observers import ConsoleProgress
-
-    with ConsoleProgress(console) as progress:
-        done: Run = start(observer=progress, warn=progress.say)
-    task = done.task
-    _print_metrics([{"task": task, **each} for each in done.results["evaluations"]])
-    print(f"report: {done.report}")
-    print(done.folder)
-
-
-def _print_metrics(evaluations: list[dict[str, Any]]) -> None:
-    """One row per metric and split; details (names with a slash) are left to the report."""
-    table = _table("metric", "split", "samples", "value", "interval")
-    for each in evaluations:
-        for name, metric in each["metrics"].items():
-            if "/" not in name:
-                table.add_row(name, each["split"], f"{each['samples']:,}", _number(metric["value"]), _interval(metric))
-    _console().print(table)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
-def _interval(metric: dict[str, float | None]) -> str:
-    if metric["low"] is None or metric["high"] is None:
-        return ""
-    return f"{metric['low']:.4f} to {metric['high']:.4f}"
-
-
-def _table(*columns: str) -> Any:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _console(*, stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    stream = sys.stderr if stderr else sys.stdout
-    # Not a terminal: plain lines that are not cut, whatever the width.
-    return Console(file=stream, markup=False, highlight=False, width=None if stream.isatty() else 160)
-
-
-def _first_rank() -> bool:
-    return os.environ.get("RANK", "0") == "0"
 
 
 def main() -> None:
@@ -377,7 +314,7 @@ def main() -> None:
     except ModelwrightError as error:
         if debug:
             traceback.print_exception(error)
-        elif _first_rank():
+        elif first_rank():
             print(f"modelwright: {error}", file=sys.stderr)
         sys.exit(130 if isinstance(error, Interrupted) else 1)
     except SystemExit as leaving:

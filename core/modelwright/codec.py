@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from pathlib import Path
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -160,6 +161,19 @@ class Context:
     samples: Sequence[Mapping[str, Any]] = ()
 
 
+@dataclass(frozen=True)
+class Format:
+    """A way to write predictions down.
+
+    Attributes:
+        summary: one line, for `--help`.
+        write: (name, raw thing, its prediction as one row) -> (file name, content), one file for each raw thing.
+    """
+
+    summary: str
+    write: Callable[[str, Any, Columns], tuple[str, bytes]]
+
+
 class Codec(ABC):
     """Raw thing -> arrays, and arrays -> prediction. A subclass is a frozen dataclass of plain values.
 
@@ -195,6 +209,31 @@ class Codec(ABC):
         if len(parts) != 1:
             raise ValueError(f"{type(self).__name__} splits raw things but does not define merge")
         return parts[0]
+
+    # Files and people: only what serves a bundle needs these -----------------------------------------------------
+
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    """Endings of the files that hold raw things (".png"), lower case; what a folder is searched for; empty: any."""
+
+    def read(self, path: Path) -> Iterator[tuple[str, Any]]:
+        """The raw things in a file, each with a name to tell it by; by default the file itself is one.
+
+        Raises:
+            modelwright.errors.DataError: the file cannot be read.
+        """
+        yield str(path), path
+
+    def records(self, predictions: Columns) -> list[dict[str, Any]]:
+        """Predictions as people and programs read them: JSON values by name, one dict per row; the first few matter.
+
+        The default gives every column as it is.
+        """
+        columns = {name: predictions.array(name).tolist() for name in predictions}
+        return [{name: column[row] for name, column in columns.items()} for row in range(predictions.rows)]
+
+    def formats(self) -> Mapping[str, Format]:
+        """Further formats of `modelwright predict`, by the name that `--format` takes."""
+        return {}
 
     def settings(self) -> dict[str, Any]:
         """What `type(self)(**settings)` needs to make this codec again; JSON values only."""

@@ -13,6 +13,9 @@ The whole tree::
     │   └── CheckpointError     a checkpoint that is missing, damaged or of another model
     ├── TrainingError           training that cannot go on (loss not finite, out of memory)
     ├── EvaluationError         predictions that do not fit the truths
+    ├── CompressionError        a stage that cannot do what a recipe asks, a target out of reach
+    ├── ExportError             a model that has no graph, or a graph that disagrees with its model
+    ├── BundleError             a bundle that is missing, tampered with or of a plugin that is not installed
     └── Interrupted             stopped by the user; a checkpoint is on disk
 
 The command line prints the text of a ModelwrightError and exits with 1 (Interrupted: 130).
@@ -67,6 +70,18 @@ class TrainingError(ModelwrightError):
 
 class EvaluationError(ModelwrightError):
     """Predictions do not fit the truths."""
+
+
+class CompressionError(ModelwrightError):
+    """A stage cannot do what a recipe asks, or a target is out of reach."""
+
+
+class ExportError(ModelwrightError):
+    """A model cannot be written as a graph, or the graph disagrees with it."""
+
+
+class BundleError(ModelwrightError):
+    """A bundle is missing, was tampered with, or belongs to a plugin that is not installed."""
 
 
 class Interrupted(ModelwrightError):

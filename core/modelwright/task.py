@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, cast
 
@@ -317,6 +317,30 @@ class Task(ABC):
         """Required. The predictions that score best, for the contract kit."""
 
     # Capabilities: what is not offered is said, never faked -----------------------------------------------------
+
+    def prunable(self, model: nn.Module) -> Iterable[nn.Module] | None:
+        """The layers whose channels may be taken out; None: pruning is not offered.
+
+        The default is all of them. What gives the outputs is never touched, nor what the engine cannot follow.
+        """
+        return model.modules()
+
+    def distill_loss(
+        self,
+        outputs: Mapping[str, Tensor],
+        teacher: Mapping[str, Tensor],
+        batch: Batch,
+        progress: Progress,
+        *,
+        temperature: float,
+    ) -> Losses | None:
+        """How far a student's outputs are from a teacher's on the same batch; None: distillation is not offered.
+
+        Args:
+            teacher: the teacher's outputs by name, without gradient.
+            temperature: softens both sides where they are distributions.
+        """
+        return None
 
     def figures(self, evaluated: Evaluated) -> Iterator[Figure]:
         """Pictures for the report."""
