@@ -13,19 +13,23 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from modelwright.bundle.runtime import Bundle, load
     from modelwright.codec import Codec, Columns, Context, Sample
+    from modelwright.compression.api import Compressed, compress
     from modelwright.config import DataConfig, ModelConfig, Settings, TaskConfig, TrainConfig
     from modelwright.evaluation.bootstrap import Interval
-    from modelwright.hookspecs import ObserverEntry, TaskEntry, hookimpl
+    from modelwright.hookspecs import CompressorEntry, ObserverEntry, TaskEntry, hookimpl
     from modelwright.plugins import Catalog, discover
     from modelwright.run import Run, evaluate, resume, train
     from modelwright.task import Batch, Datasets, Example, Facts, Input, Key, Keys, Losses, Objective, Size, Task
 
 _HOMES = {
+    "bundle.runtime": ("Bundle", "load"),
     "codec": ("Codec", "Columns", "Context", "Sample"),
+    "compression.api": ("Compressed", "compress"),
     "config": ("DataConfig", "ModelConfig", "Settings", "TaskConfig", "TrainConfig"),
     "evaluation.bootstrap": ("Interval",),
-    "hookspecs": ("ObserverEntry", "TaskEntry", "hookimpl"),
+    "hookspecs": ("CompressorEntry", "ObserverEntry", "TaskEntry", "hookimpl"),
     "plugins": ("Catalog", "discover"),
     "run": ("Run", "evaluate", "resume", "train"),
     "task": (
@@ -37,9 +41,12 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [  # pyright: ignore[reportUnsupportedDunderAll] - imported lazily
     "Batch",
+    "Bundle",
     "Catalog",
     "Codec",
     "Columns",
+    "Compressed",
+    "CompressorEntry",
     "Context",
     "DataConfig",
     "Datasets",
@@ -61,9 +68,11 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll] - imported lazily
     "TaskConfig",
     "TaskEntry",
     "TrainConfig",
+    "compress",
     "discover",
     "evaluate",
     "hookimpl",
+    "load",
     "resume",
     "train",
 ]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from modelwright import cli_compress
 from modelwright.errors import Interrupted, ModelwrightError
 from modelwright.printing import console, first_rank, print_metrics, table, watch
 
@@ -300,6 +301,9 @@ def doctor(as_json: AsJson = False) -> None:
         console().print(listed)
     if broken:
         raise typer.Exit(1)
+
+
+cli_compress.register(app)
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from modelwright.errors import ConfigError, did_you_mean
 
-C = TypeVar("C", bound="TaskConfig")
+C = TypeVar("C", bound="Settings")
 
 
 class Settings(BaseModel):
@@ -222,20 +222,26 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: there is no such file, it is no YAML, or it holds something else than a mapping.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise ConfigError(f"{path} could not be read: {reason}; give a YAML file of settings") from error
-    try:
-        loaded = _parse(text)
-    except ValueError as error:
-        raise ConfigError(f"{path} is no YAML: {error}; modelwright config TASK shows how it is written") from error
-    if loaded is None:
-        return {}
+    found = load_yaml(path)
+    loaded = {} if found is None else found
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path} holds a {type(loaded).__name__}; settings are written as key: value")
     return cast("dict[str, Any]", loaded)
+
+
+def load_yaml(path: Path) -> Any:
+    """Whatever a YAML file holds.
+
+    Raises:
+        ConfigError: there is no such file, or it is no YAML.
+    """
+    try:
+        return _parse(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ConfigError(f"{path} could not be read: {reason}; give a YAML file of settings") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is no YAML: {error}; modelwright config TASK shows how it is written") from error
 
 
 def parse_override(text: str) -> tuple[str, Any]:

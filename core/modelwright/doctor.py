@@ -276,12 +276,13 @@ def _plugins(catalog: Catalog) -> Iterator[Finding]:
         both = " and ".join(str(provider) for provider in providers)
         mend = f"pip uninstall {' or '.join(provider.distribution for provider in providers)}"
         yield Finding("broken", f"task {name}", f"is offered by {both}", mend)
-    if catalog.observers:
-        yield Finding("ok", "observers", ", ".join(sorted(catalog.observers)))
-    for name, observer in sorted(catalog.observers.items()):
-        if missing := missing_modules(observer.requires):
-            detail = f"{name} cannot be used yet: no module named {', '.join(missing)}"
-            yield Finding("warning", "observers", detail, f"pip install {' '.join(missing)}")
+    for what, entries in (("observers", catalog.observers), ("compressors", catalog.compressors)):
+        if entries:
+            yield Finding("ok", what, ", ".join(sorted(entries)))
+        for name, entry in sorted(entries.items()):
+            if missing := missing_modules(entry.requires):
+                detail = f"{name} cannot be used yet: no module named {', '.join(missing)}"
+                yield Finding("warning", what, detail, f"pip install {' '.join(missing)}")
     for failure in catalog.failures:
         detail = f"{failure.distribution} {failure.version}".rstrip() + f" could not be loaded: {failure.error}"
         yield Finding("broken", f"plugin {failure.plugin}", detail, failure.mend)

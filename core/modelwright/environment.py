@@ -21,17 +21,17 @@ def describe(*, task: str, command: str, device: str, threads: int, ranks: int) 
         "command": command,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": threads,
         "ranks": ranks,
         "device": device,
-        "packages": _versions(),
+        "packages": versions(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     """Installed versions of the distribution's own requirements, extras included."""
     found: dict[str, str] = {}
     for requirement in metadata.requires("modelwright") or []:
@@ -43,7 +43,8 @@ def _versions() -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name, as the system gives it."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text(errors="replace").splitlines():

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
+    from modelwright.compression.context import Made, Stage
+    from modelwright.compression.stages import StageConfig
     from modelwright.config import TaskConfig
     from modelwright.events import Observer
     from modelwright.task import Task
@@ -65,6 +67,25 @@ class ObserverEntry:
     requires: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class CompressorEntry:
+    """A kind of stage that a compression recipe may name.
+
+    Attributes:
+        name: as it is written under `stage`; lowercase words joined by hyphens.
+        summary: one line, for `modelwright doctor`.
+        config: its settings; a subclass of `modelwright.compression.stages.StageConfig`.
+        run: what the stage is given, and its settings -> what it made. Imports torch and everything heavy.
+        requires: modules that `run` will import; looked up without importing them.
+    """
+
+    name: str
+    summary: str
+    config: type[StageConfig]
+    run: Callable[[Stage, Any], Made]
+    requires: tuple[str, ...] = ()
+
+
 @hookspec
 def modelwright_tasks() -> Iterable[TaskEntry]:  # pyright: ignore[reportReturnType]
     """The tasks that this plugin offers.
@@ -90,4 +111,19 @@ def modelwright_observers() -> Iterable[ObserverEntry]:  # pyright: ignore[repor
     ...     yield ObserverEntry("printer", "prints every event", build=lambda run_folder: print)
     >>> [entry.name for entry in modelwright_observers()]
     ['printer']
+    """
+
+
+@hookspec
+def modelwright_compressors() -> Iterable[CompressorEntry]:  # pyright: ignore[reportReturnType]
+    """Kinds of stages that a compression recipe may name under `stage`.
+
+    >>> from modelwright.compression.stages import StageConfig
+    >>> def halve(stage, settings):  # changes stage.model, which is the stage's own
+    ...     return stage.made(stage.model.half().float())
+    >>> @hookimpl
+    ... def modelwright_compressors():
+    ...     yield CompressorEntry("round", "weights as 16-bit numbers", config=StageConfig, run=halve)
+    >>> [entry.name for entry in modelwright_compressors()]
+    ['round']
     """

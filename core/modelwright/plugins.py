@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from importlib.metadata import Distribution, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import pluggy
 
 from modelwright import hookspecs
+from modelwright.compression.stages import StageConfig
 from modelwright.config import TaskConfig, build_config, nest, read_yaml
 from modelwright.errors import (
     BrokenPlugin,
@@ -29,8 +30,9 @@ from modelwright.errors import (
     UnknownTask,
     did_you_mean,
 )
-from modelwright.hookspecs import PROJECT, ObserverEntry, TaskEntry
+from modelwright.hookspecs import PROJECT, CompressorEntry, ObserverEntry, TaskEntry
 
+E = TypeVar("E", ObserverEntry, CompressorEntry)
 TASK_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
@@ -71,7 +73,7 @@ class PluginFailure:
 
 @dataclass
 class Catalog:
-    """What is installed: tasks and observers by name, who offers them, and what failed.
+    """What is installed: tasks, observers and compressors by name, who offers them, and what failed.
 
     Attributes:
         offers: each plugin's hooks, and the names of what it gives through each; the core's too.
@@ -79,6 +81,7 @@ class Catalog:
 
     tasks: dict[str, TaskEntry] = field(default_factory=dict[str, TaskEntry])
     observers: dict[str, ObserverEntry] = field(default_factory=dict[str, ObserverEntry])
+    compressors: dict[str, CompressorEntry] = field(default_factory=dict[str, CompressorEntry])
     providers: dict[str, Provider] = field(default_factory=dict[str, Provider])
     plugins: list[Provider] = field(default_factory=list[Provider])
     failures: list[PluginFailure] = field(default_factory=list[PluginFailure])
@@ -128,15 +131,25 @@ class Catalog:
         Raises:
             PluginError: nobody offers it, or modules that it needs are missing.
         """
-        if name not in self.observers:
-            near = did_you_mean(name, self.observers)
-            raise PluginError(
-                f"no observer '{name}' is installed{near}; installed: {', '.join(sorted(self.observers)) or 'none'}"
-            )
-        entry = self.observers[name]
-        if missing := missing_modules(entry.requires):
-            raise PluginError(f"observer '{name}' needs the module {missing[0]}: pip install {missing[0]}")
-        return entry
+        return _usable("observer", name, self.observers)
+
+    def compressor(self, name: str) -> CompressorEntry:
+        """The compressor of that name, all its modules present.
+
+        Raises:
+            PluginError: nobody offers it, or modules that it needs are missing.
+        """
+        return _usable("compressor", name, self.compressors)
+
+
+def _usable(kind: str, name: str, offered: Mapping[str, E]) -> E:
+    if name not in offered:
+        near = did_you_mean(name, offered)
+        raise PluginError(f"no {kind} '{name}' is installed{near}; installed: {', '.join(sorted(offered)) or 'none'}")
+    entry = offered[name]
+    if missing := missing_modules(entry.requires):
+        raise PluginError(f"{kind} '{name}' needs the module {missing[0]}: pip install {missing[0]}")
+    return entry
 
 
 def missing_modules(names: Iterable[str]) -> list[str]:
@@ -185,13 +198,18 @@ def _take(catalog: Catalog, point: EntryPointLike, provider: Provider) -> None:
         _check_hooks(manager, plugin)
         tasks = [_checked_task(entry) for entry in _collect(manager.hook.modelwright_tasks())]
         observers = [_checked_observer(entry) for entry in _collect(manager.hook.modelwright_observers())]
+        compressors = [_checked_compressor(entry) for entry in _collect(manager.hook.modelwright_compressors())]
     except BaseException as error:  # whatever a plugin throws at import (SystemExit too), the others must stay usable
         if isinstance(error, KeyboardInterrupt):
             raise
         catalog.failures.append(PluginFailure(provider.plugin, provider.distribution, _reason(error), provider.version))
         return
     hooks = {caller.name for caller in manager.get_hookcallers(plugin) or []}
-    given = {"modelwright_tasks": tasks, "modelwright_observers": observers}
+    given: dict[str, Sequence[TaskEntry | ObserverEntry | CompressorEntry]] = {
+        "modelwright_tasks": tasks,
+        "modelwright_observers": observers,
+        "modelwright_compressors": compressors,
+    }
     catalog.offers[provider] = {hook: tuple(each.name for each in given[hook]) for hook in given if hook in hooks}
     if point.name != "core":
         catalog.plugins.append(provider)
@@ -204,12 +222,15 @@ def _take(catalog: Catalog, point: EntryPointLike, provider: Provider) -> None:
         else:
             catalog.tasks[entry.name] = entry
             catalog.providers[entry.name] = provider
-    for observer in observers:
-        if observer.name in catalog.observers:
-            problem = f"observer '{observer.name}' is already offered by another plugin"
-            catalog.failures.append(PluginFailure(provider.plugin, provider.distribution, problem, provider.version))
-        else:
-            catalog.observers[observer.name] = observer
+    for kind, entries, known in (
+        ("observer", observers, catalog.observers),
+        ("compressor", compressors, catalog.compressors),
+    ):
+        for entry in entries:
+            if known.setdefault(entry.name, entry) is not entry:  # pyright: ignore[reportArgumentType]
+                problem = f"{kind} '{entry.name}' is already offered by another plugin"
+                failure = PluginFailure(provider.plugin, provider.distribution, problem, provider.version)
+                catalog.failures.append(failure)
 
 
 def _check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
@@ -246,20 +267,28 @@ def _checked_observer(entry: Any) -> ObserverEntry:
     return entry
 
 
+def _checked_compressor(entry: Any) -> CompressorEntry:
+    if not isinstance(entry, CompressorEntry):
+        raise PluginError(f"modelwright_compressors must yield CompressorEntry records, not {type(entry).__name__}")
+    if not (isinstance(entry.config, type) and issubclass(entry.config, StageConfig)):
+        raise PluginError(f"compressor '{entry.name}': config must be a subclass of StageConfig")
+    return entry
+
+
 def _reason(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return text if isinstance(error, ModelwrightError) else f"{type(error).__name__}: {text}"
 
 
 class _CoreEntry:
-    """The core registers its own observers through the same hooks."""
+    """The core registers what it offers itself through the same hooks."""
 
     name = "core"
 
     def load(self) -> Any:
-        from modelwright import observers
+        from modelwright import builtin
 
-        return observers
+        return builtin
 
 
 # Settings and recipes -------------------------------------------------------------------------------------------------

@@ -95,12 +95,12 @@ def train(
     catalog = catalog or discover()
     entry = catalog.task(task)
     effective = settings_of(entry, recipe=recipe, config=config, settings=settings)
-    device = _prepare_torch(effective)
+    device = prepare_torch(effective)
     with distributed.process_group(device):
         out = distributed.broadcast(Path(out) if out is not None else folder.default_folder(task))
         aside = _on_first_rank(lambda: _begin(out, task, effective, device, overwrite=overwrite))
         try:
-            return _go_on(Run(out, task), entry, effective, device, catalog, observer, warn or _to_stderr)
+            return _go_on(Run(out, task), entry, effective, device, catalog, observer, warn or to_stderr)
         finally:
             if distributed.rank() == 0:
                 folder.settle(out, aside)
@@ -122,9 +122,9 @@ def resume(
     catalog = catalog or discover()
     where = run.folder if isinstance(run, Run) else Path(run)
     name, entry, config = folder.read_config(where, catalog)
-    device = _prepare_torch(config)
+    device = prepare_torch(config)
     with distributed.process_group(device):
-        return _go_on(Run(where, name), entry, config, device, catalog, observer, warn or _to_stderr)
+        return _go_on(Run(where, name), entry, config, device, catalog, observer, warn or to_stderr)
 
 
 def evaluate(
@@ -146,7 +146,7 @@ def evaluate(
     catalog = catalog or discover()
     where = run.folder if isinstance(run, Run) else Path(run)
     name, entry, config = folder.read_config(where, catalog)
-    device = _prepare_torch(config)
+    device = prepare_torch(config)
     with distributed.process_group(device):
         task = entry.build(config)
         facts = folder.read_facts(where)
@@ -154,9 +154,9 @@ def evaluate(
             raise CheckpointError(f"{where} was never trained; go on with: modelwright resume {where}")
         task.facts = facts
         datasets = task.datasets()
-        model, weights = load_model(task, where, config, device, warn=warn or _to_stderr)
+        model, weights = load_model(task, where, config, device, warn=warn or to_stderr)
         if not checkpoints.exists(where / "checkpoints", LAST):
-            (warn or _to_stderr)(f"{where} is not finished: these are its best weights so far")
+            (warn or to_stderr)(f"{where} is not finished: these are its best weights so far")
         found = _score(task, model, datasets, split, config, device)
         if distributed.rank() == 0:
             _keep(where, task, datasets, split, found, weights, draw=True)
@@ -342,7 +342,12 @@ def _observers(where: Path, config: TaskConfig, catalog: Catalog, observer: Obse
     return Observers(named, warn=warn)
 
 
-def _prepare_torch(config: TaskConfig) -> torch.device:
+def prepare_torch(config: TaskConfig) -> torch.device:
+    """Sets torch's threads as the settings ask; the device to work on.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
     try:
@@ -375,6 +380,7 @@ def _on_first_rank(do: Callable[[], T]) -> T:
     return value
 
 
-def _to_stderr(message: str) -> None:
+def to_stderr(message: str) -> None:
+    """Tells the user something, once for all ranks."""
     if distributed.rank() == 0:
         print(f"modelwright: {message}", file=sys.stderr, flush=True)

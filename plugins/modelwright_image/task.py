@@ -195,6 +195,21 @@ class ImageTask(Task):
             return Losses(total, len(batch))
         return Losses(total, weights[labels].sum() if shares is None else (shares @ weights).sum())
 
+    def distill_loss(
+        self,
+        outputs: Mapping[str, Tensor],
+        teacher: Mapping[str, Tensor],
+        batch: Batch,
+        progress: Progress,
+        *,
+        temperature: float,
+    ) -> Losses:
+        """The divergence of the softened class probabilities from the teacher's, on the scale of the task's own loss.
+
+        Hinton, Vinyals, Dean 2015: the square of the temperature keeps the size of the gradients.
+        """
+        return Losses(soft_cross_entropy(outputs["logits"], teacher["logits"], temperature=temperature), len(batch))
+
     # Truth and metrics ----------------------------------------------------------------------------------------------
 
     def truths(self, batch: Batch) -> Columns:
@@ -218,6 +233,13 @@ class ImageTask(Task):
         """Confusion matrix, scores per class, reliability, the worst mistakes and some samples."""
         pictures = cast("figures.Pictures", evaluated.dataset)
         return figures.draw(evaluated.measured, pictures, classes=self.classes)
+
+
+def soft_cross_entropy(logits: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
+    """Kullback-Leibler divergence of two softened distributions, summed over the batch, times temperature squared."""
+    said = F.log_softmax(logits.float() / temperature, dim=1)
+    taught = F.log_softmax(teacher.float() / temperature, dim=1)
+    return F.kl_div(said, taught, reduction="sum", log_target=True) * temperature**2
 
 
 def _squared_error(

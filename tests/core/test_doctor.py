@@ -202,6 +202,7 @@ def test_what_is_installed_is_listed_with_version_hooks_and_reasons(tmp_path, mo
         "modelwright-seals 2.5: modelwright_tasks (seal-juggling), modelwright_observers (applause)",
     )
     assert found["observers"].detail == "applause, tensorboard"
+    assert found["compressors"].detail == "distill, prune, quantize"
     assert found["plugin lame"].status == "broken"
     assert found["plugin lame"].detail == (
         "modelwright-lame 0.3 could not be loaded: modelwright_tasks must yield TaskEntry records, not str"

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from modelwright.compression.stages import StageConfig
 from modelwright.config import TaskConfig
 from modelwright.errors import BrokenPlugin, ConfigError, DuplicateTask, PluginError, UnknownTask
-from modelwright.hookspecs import ObserverEntry, TaskEntry, hookimpl
+from modelwright.hookspecs import CompressorEntry, ObserverEntry, TaskEntry, hookimpl
 from modelwright.plugins import Catalog, PluginFailure, Provider, discover, missing_modules, recipes_of, settings_of
 from tests.core.installed import install
 
@@ -187,7 +188,9 @@ def test_an_unmarked_hook_says_what_to_put_above_it() -> None:
 
 def test_a_plugin_without_a_hook_is_none() -> None:
     failure = failure_of(Point("bad", lambda: ModuleType("plugin")))
-    assert failure.error == "it offers none of the hooks modelwright_tasks, modelwright_observers"
+    assert (
+        failure.error == "it offers none of the hooks modelwright_tasks, modelwright_observers, modelwright_compressors"
+    )
 
 
 def test_a_module_named_like_a_hook_is_no_hook() -> None:
@@ -201,6 +204,14 @@ def test_a_module_named_like_a_hook_is_no_hook() -> None:
     [
         ({"modelwright_tasks": ["toy"]}, "modelwright_tasks must yield TaskEntry records, not str"),
         ({"modelwright_observers": [print]}, "modelwright_observers must yield ObserverEntry records, not builtin"),
+        (
+            {"modelwright_compressors": [print]},
+            "modelwright_compressors must yield CompressorEntry records, not builtin",
+        ),
+        (
+            {"modelwright_compressors": [CompressorEntry("mine", "", config=TaskConfig, run=print)]},  # type: ignore[arg-type]
+            "compressor 'mine': config must be a subclass of StageConfig",
+        ),
         ({"modelwright_tasks": [entry("Toy")]}, "task name 'Toy' must be lowercase words joined by hyphens"),
         ({"modelwright_tasks": [entry("a_b")]}, "task name 'a_b' must be lowercase words joined by hyphens"),
         ({"modelwright_tasks": [entry("a-")]}, "task name 'a-' must be lowercase words joined by hyphens"),
@@ -373,3 +384,36 @@ def test_a_mistake_in_any_layer_is_told(cooked: TaskEntry, tmp_path: Path) -> No
             settings_of(cooked, **bad)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"gone\.yaml could not be read"):
         settings_of(cooked, config=tmp_path / "gone.yaml")
+
+
+# Compressors
+
+
+def squeezing(name: str, **further: Any) -> Point:
+    entry = CompressorEntry(name, "squeezes", config=StageConfig, run=lambda stage, settings: stage.made(), **further)
+    return Point(f"{name}-plugin", module(modelwright_compressors=[entry]))
+
+
+def test_the_core_offers_its_own_compressors_beside_those_of_plugins() -> None:
+    catalog = discover([squeezing("squeeze")])
+    assert sorted(catalog.compressors) == ["distill", "prune", "quantize", "squeeze"]
+    assert catalog.compressor("squeeze").summary == "squeezes"
+
+
+def test_an_unknown_compressor_names_the_near_one() -> None:
+    with pytest.raises(PluginError) as caught:
+        discover([]).compressor("prun")
+    assert str(caught.value) == (
+        "no compressor 'prun' is installed (did you mean 'prune'?); installed: distill, prune, quantize"
+    )
+
+
+def test_a_compressor_that_lacks_a_module_says_how_to_install_it() -> None:
+    with pytest.raises(PluginError, match="compressor 'squeeze' needs the module surely_not_here: pip install"):
+        discover([squeezing("squeeze", requires=("surely_not_here",))]).compressor("squeeze")
+
+
+def test_a_second_compressor_of_one_name_is_set_apart_and_the_first_stays() -> None:
+    catalog = discover([squeezing("prune")])
+    assert catalog.compressor("prune").summary != "squeezes"
+    assert catalog.failures[0].error == "compressor 'prune' is already offered by another plugin"

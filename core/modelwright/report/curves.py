@@ -149,7 +149,7 @@ def _curve(title: str, lines: Mapping[str, Series], frame: _Frame) -> Curve:
             note = f"{value:.4g} at the best step"
     _dress(axes, frame)
     legend = tuple(colors.items()) if len(lines) > 1 else ()
-    return Curve(title, _svg(figure), f"{title} by {frame.unit}: {', '.join(words)}", legend, note)
+    return Curve(title, svg_uri(figure), f"{title} by {frame.unit}: {', '.join(words)}", legend, note)
 
 
 def _thinned(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -172,7 +172,8 @@ def _dress(axes: Axes, frame: _Frame) -> None:
     axes.set_xlim(-0.02 * frame.end, 1.02 * frame.end)
 
 
-def _svg(figure: Figure) -> str:
+def svg_uri(figure: Figure) -> str:
+    """A figure as a data address; the same figure gives the same text."""
     buffer = io.BytesIO()
     with rc_context({"svg.hashsalt": "modelwright"}):
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})

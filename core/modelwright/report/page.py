@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from modelwright.files import write_text
+from modelwright.report.compression import read_compressions, receipt_cells
 from modelwright.report.curves import best_step, learning_curves
 from modelwright.report.run_folder import Evaluation, ObjectiveRecord, Run, Score, read_run
 
@@ -67,6 +68,8 @@ def render_page(run: Run) -> str:
     evaluations = list(run.results.evaluations) if run.results else []
     evaluations.sort(key=lambda evaluation: evaluation.split != "test")  # the score that counts stands first
     objective = run.objective
+    problems = list(run.problems)
+    compressions = read_compressions(run.folder, problems)
     return _template().render(
         run=run,
         task=run.task or "unknown task",
@@ -75,7 +78,9 @@ def render_page(run: Run) -> str:
         intervals=any(score.low is not None for e in evaluations for score in e.metrics.values()),
         headline=_headline(run, evaluations, objective),
         facts=_facts(run),
-        problems=run.problems,
+        problems=problems,
+        compressions=compressions,
+        cells=receipt_cells,
         evaluations=evaluations,
         metrics=_metric_rows(evaluations, objective),
         details=[table for evaluation in evaluations if (table := _details(evaluation))],

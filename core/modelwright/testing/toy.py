@@ -149,6 +149,19 @@ class ToyTask(Task):
         """Cross-entropy, summed."""
         return Losses(F.cross_entropy(outputs["logits"], batch.targets["label"], reduction="sum"), len(batch))
 
+    def distill_loss(
+        self,
+        outputs: Mapping[str, Tensor],
+        teacher: Mapping[str, Tensor],
+        batch: Batch,
+        progress: Progress,
+        *,
+        temperature: float,
+    ) -> Losses:
+        """The divergence from the teacher's softened probabilities, summed."""
+        said, taught = (F.log_softmax(each["logits"] / temperature, dim=1) for each in (outputs, teacher))
+        return Losses(F.kl_div(said, taught, reduction="sum", log_target=True) * temperature**2, len(batch))
+
     def truths(self, batch: Batch) -> Columns:
         """The spiral's number."""
         return Columns({"label": batch.targets["label"].cpu().numpy()})

@@ -60,7 +60,7 @@ def save(folder: Path, kind: str, step: int, checkpoint: Checkpoint, *, keep: in
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
         for stem, tensors in checkpoint.tensors.items():
-            _write_tensors(aside / f"{stem}.safetensors", tensors)
+            write_tensors(aside / f"{stem}.safetensors", tensors)
         _write_json(aside / "state.json", checkpoint.state)
         _write_json(aside / "manifest.json", {path.name: _sha256(path) for path in sorted(aside.iterdir())})
         if target.exists():  # the same step again, after a resume
@@ -197,7 +197,19 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
 # Files ----------------------------------------------------------------------------------------------------------------
 
 
-def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors in a safetensors file, on the CPU.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}; make it again") from error
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Row-major and each by itself: of tensors that share memory (tied weights), all but the first are copied."""
     plain: dict[str, Tensor] = {}
     seen: set[int] = set()

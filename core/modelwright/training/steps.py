@@ -28,12 +28,16 @@ class Step(nn.Module, ABC):
 
 
 class Supervised(Step):
-    """The plain case: the core calls the model, the task compares its outputs with the targets."""
+    """The plain case: the core calls the model, the task compares its outputs with the targets.
 
-    def __init__(self, task: Task) -> None:
+    Args:
+        model: what is trained; the task's own with fresh weights when left out.
+    """
+
+    def __init__(self, task: Task, model: nn.Module | None = None) -> None:
         super().__init__()
         self._task = task
-        self.model = task.model()
+        self.model = task.model() if model is None else model
         self.criterion = task.criterion(self.model)
 
     def groups(self) -> list[dict[str, Any]]:

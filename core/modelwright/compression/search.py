@@ -1,0 +1,317 @@
+"""Looks for a variant that meets targets: what to prune, in which numbers. Knows the pipeline, and no stage's work.
+
+Size and speed are known before anything is trained, so whatever is too large or too slow is ruled out in seconds.
+Optuna (Akiba et al. 2019) chooses what to try; what a trial made is a variant like any other, and is not made twice.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import optuna
+import torch
+
+from modelwright.bundle.export import write_graph
+from modelwright.bundle.runtime import Graph
+from modelwright.bundle.timing import interleaved, summary
+from modelwright.compression.pipeline import Compression
+from modelwright.compression.prune import prune
+from modelwright.compression.quantize import quantize
+from modelwright.compression.receipt import RUNTIME, bytes_of, score
+from modelwright.compression.recipe import Recipe, RecipeStage
+from modelwright.compression.stages import DistillConfig, PruneConfig, QuantizeConfig
+from modelwright.compression.variants import ORIGINAL, Variant
+from modelwright.errors import CompressionError, ExportError
+from modelwright.task import Split
+
+LEAST, MOST, STEP = 0.1, 1.0, 0.05
+"""Shares of the channels that are tried."""
+FLOAT = "float"
+KINDS = ("static", FLOAT, "weights", "dynamic")
+FIRST: tuple[tuple[float, str], ...] = ((MOST, "static"), (MOST, FLOAT), (0.5, "static"), (0.5, FLOAT))
+"""Tried before Optuna chooses: they tell most, and the first two need no training."""
+TRAININGS = 4
+"""Into so many the time is divided."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What is asked for; None: no matter."""
+
+    max_drop: float | None = None
+    max_bytes: int | None = None
+    max_latency_ms: float | None = None
+
+    def __bool__(self) -> bool:
+        return any(value is not None for value in (self.max_drop, self.max_bytes, self.max_latency_ms))
+
+    def excess(self, *, drop: float | None, size: int, latency_ms: float) -> list[float]:
+        """By which share each target is missed, in the order of the attributes; 0 and less: met."""
+        pairs = ((drop, self.max_drop), (size, self.max_bytes), (latency_ms, self.max_latency_ms))
+        return [
+            0.0 if found is None or most is None else (found - most) / max(abs(most), 1e-6) for found, most in pairs
+        ]
+
+    def __str__(self) -> str:
+        parts = (
+            ("max-drop", self.max_drop, ""),
+            ("max-bytes", self.max_bytes, ""),
+            ("max-latency-ms", self.max_latency_ms, ""),
+        )
+        return ", ".join(f"{name} {value:g}" for name, value, _ in parts if value is not None)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A variant that was tried. `drop`: of the objective, on validation; positive is worse."""
+
+    name: str
+    keep: float
+    kind: str
+    drop: float
+    size: int
+    latency_ms: float
+
+    def __str__(self) -> str:
+        return f"{self.name} (drop {self.drop:.4f} on validation, {self.size:,} bytes, {self.latency_ms:.3g} ms)"
+
+
+@dataclass
+class Found:
+    """What a search came to."""
+
+    names: list[str]
+    chosen: str
+    targets: Targets
+    candidates: list[Candidate] = field(default_factory=list[Candidate])
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON values: targets, and what was tried."""
+        return {"targets": vars(self.targets), "tried": [vars(each) for each in self.candidates]}
+
+
+def search(work: Compression, template: Recipe, targets: Targets, *, minutes: float, overwrite: bool) -> Found:
+    """The best variant that meets all targets.
+
+    Best is: the smallest and fastest (product of both ratios) within `max_drop`; without one, the least drop.
+
+    Args:
+        template: its prune and quantize stages are changed from trial to trial, the others stay.
+        minutes: to spend; a training that was begun is ended.
+
+    Raises:
+        CompressionError: a target cannot be met; says which, and how near the nearest came.
+    """
+    return _Search(work, template, targets, minutes=minutes, overwrite=overwrite).run()
+
+
+class _Search:
+    def __init__(
+        self, work: Compression, template: Recipe, targets: Targets, *, minutes: float, overwrite: bool
+    ) -> None:
+        self._work, self._targets, self._overwrite = work, targets, overwrite
+        self._minutes = minutes
+        self._ends = time.monotonic() + 60 * minutes
+        self._stages = template.stages
+        self._candidates: dict[tuple[float, str], Candidate] = {}
+        self._probed: dict[tuple[float, str], tuple[int, float]] = {}
+        self._made: list[str] = []
+
+    def run(self) -> Found:
+        self._refuse_the_impossible()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        sampler = optuna.samplers.TPESampler(seed=self._work.config.seed, n_startup_trials=len(FIRST) + 2)
+        study = optuna.create_study(direction="minimize", sampler=sampler)
+        for keep, kind in FIRST:
+            study.enqueue_trial({"keep": keep, "kind": kind})
+        stale = 0
+        while time.monotonic() < self._ends and stale < 10:
+            trial = study.ask()
+            key = (
+                round(trial.suggest_float("keep", LEAST, MOST, step=STEP), 2),
+                trial.suggest_categorical("kind", KINDS),
+            )
+            stale = stale + 1 if key in self._probed else 0
+            study.tell(trial, self._try(*key))
+        return self._choose()
+
+    def _refuse_the_impossible(self) -> None:
+        """If the smallest there is misses a size or a time, nothing will meet it."""
+        if self._targets.max_bytes is None and self._targets.max_latency_ms is None:
+            return
+        least = {kind: self._probe(LEAST, kind) for kind in KINDS} | {"": self._probe(MOST, FLOAT)}
+        size, latency = min(each[0] for each in least.values()), min(each[1] for each in least.values())
+        _, too_large, too_slow = self._targets.excess(drop=None, size=size, latency_ms=latency)
+        if too_large > 0:
+            raise CompressionError(
+                f"max-bytes {self._targets.max_bytes:,} cannot be met: the smallest variant, {LEAST:.0%} of the "
+                f"channels, takes {size:,} bytes; ask for more, or train a smaller model"
+            )
+        if too_slow > 0:
+            raise CompressionError(
+                f"max-latency-ms {self._targets.max_latency_ms:g} cannot be met: the quickest variant, {LEAST:.0%} of "
+                f"the channels, takes {latency:.3g} ms here; ask for more, or train a smaller model"
+            )
+
+    # A trial ----------------------------------------------------------------------------------------------------------
+
+    def _try(self, keep: float, kind: str) -> float:
+        """How bad a trial is: what it costs, and ten times what it misses."""
+        size, latency = self._probe(keep, kind)
+        excess = self._targets.excess(drop=None, size=size, latency_ms=latency)
+        if max(excess) > 0.1:  # times are noisy; what is near the target is measured when it is made
+            return 100 + 10 * sum(max(each, 0) for each in excess)
+        made = self._candidates.get((keep, kind)) or self._make(keep, kind)
+        excess = self._targets.excess(drop=made.drop, size=made.size, latency_ms=made.latency_ms)
+        return self._cost(made) + 10 * sum(max(each, 0) for each in excess)
+
+    def _make(self, keep: float, kind: str) -> Candidate:
+        variant = self._trained(keep)
+        share = f"search-{round(100 * keep):03d}"
+        if kind != FLOAT:
+            base = next((s.settings for s in self._stages if isinstance(s.settings, QuantizeConfig)), QuantizeConfig())
+            stage = RecipeStage(
+                self._work.catalog.compressor("quantize"), base.model_copy(update={"kind": kind, "max_drop": None})
+            )
+            variant = self._run(Recipe(f"{share}-{kind}", (stage,)), variant)
+        made = self._judged(variant, keep, kind)
+        self._candidates[keep, kind] = made
+        self._work.warn(f"tried {made}")
+        return made
+
+    def _trained(self, keep: float) -> Variant:
+        """The run's own model, or what is left of it after pruning and training."""
+        if keep == MOST:
+            return self._work.original
+        stages: list[RecipeStage] = []
+        for stage in self._stages:
+            settings = stage.settings
+            if isinstance(settings, QuantizeConfig):
+                continue
+            if isinstance(settings, PruneConfig):
+                settings = settings.model_copy(update={"keep": keep})
+            if isinstance(settings, DistillConfig) and not {"epochs", "steps", "minutes"} & set(settings.train):
+                budget = 0.7 * self._minutes / TRAININGS
+                settings = settings.model_copy(update={"train": {**settings.train, "minutes": budget}})
+            stages.append(RecipeStage(stage.compressor, settings))
+        return self._run(Recipe(f"search-{round(100 * keep):03d}", tuple(stages)), self._work.original)
+
+    def _run(self, recipe: Recipe, parent: Variant) -> Variant:
+        made = self._work.run(recipe, parent=parent, overwrite=self._overwrite)
+        self._made += [each.name for each in made if each.name not in self._made]
+        return made[-1]
+
+    def _judged(self, variant: Variant, keep: float, kind: str) -> Candidate:
+        task = self._work.task(variant.settings)
+        if variant.graph is None:
+            raise ExportError(f"{variant.name} has no graph: {variant.receipt.get('export_error', '')}")
+        found = score(task, Graph(variant.graph), self._work.datasets, self._split, self._work.config)
+        value = found.metrics[task.objective.metric].value
+        drop = self._learned - value if task.objective.goal == "max" else value - self._learned
+        if variant.name == ORIGINAL:
+            size, latency = self._probe(MOST, FLOAT)
+        else:
+            receipt = variant.receipt
+            rows = [row for row in receipt["latency"] if row["model"] == "variant" and row["runtime"] == RUNTIME]
+            size, latency = receipt["bytes"]["variant"], next(row["p50_ms"] for row in rows if row["batch"] == 1)
+        return Candidate(variant.name, keep, kind, drop, size, latency)
+
+    @cached_property
+    def _split(self) -> Split:
+        """Choices are made on validation, never on the test."""
+        return "valid" if self._work.datasets.has("valid") else "train"
+
+    @cached_property
+    def _learned(self) -> float:
+        task = self._work.task({})
+        served = task.served(copy.deepcopy(self._work.model).cpu()).eval()
+        found = score(task, served, self._work.datasets, self._split, self._work.config)
+        return found.metrics[task.objective.metric].value
+
+    def _probe(self, keep: float, kind: str) -> tuple[int, float]:
+        """Bytes and milliseconds of a variant, from a model that is pruned and not trained."""
+        if (keep, kind) not in self._probed:
+            with TemporaryDirectory(prefix="modelwright-search-") as scratch:
+                self._probe_all(keep, Path(scratch))
+        return self._probed[keep, kind]
+
+    def _probe_all(self, keep: float, scratch: Path) -> None:
+        work = self._work
+        task, model = work.task({}), copy.deepcopy(work.model).cpu().eval()
+        inputs = [torch.from_numpy(array[:2].copy()) for array in work.samples]
+        if keep < MOST:
+            base = next((s.settings for s in self._stages if isinstance(s.settings, PruneConfig)), PruneConfig())
+            prunable = task.prunable(model)
+            if prunable is None:
+                raise CompressionError("the task offers no pruning: give a recipe without targets, for example int8")
+            # Gradients that Taylor importance needs would cost more than the probe; sizes hardly depend on it.
+            prune(
+                model,
+                inputs,
+                keep=keep,
+                of=base.of,
+                scope=base.scope,
+                importance="magnitude",
+                prunable=prunable,
+                multiple=base.multiple,
+            )
+        source = scratch / "float.onnx"
+        write_graph(task, model, work.datasets[work.split], source, seed=work.config.seed)
+        calibration = [work.samples]
+        graphs = {FLOAT: source}
+        for kind in KINDS:
+            if kind != FLOAT:
+                graphs[kind] = scratch / f"{kind}.onnx"
+                quantize(source, graphs[kind], kind=kind, calibration=calibration, score=None, max_drop=None)
+        one = [np.ascontiguousarray(array[:1]) for array in work.samples]
+        loaded = {kind: Graph(path, threads=torch.get_num_threads()) for kind, path in graphs.items()}
+        times = interleaved({kind: _call(graph, one) for kind, graph in loaded.items()}, seconds=1.0, least=20)
+        for kind, path in graphs.items():
+            self._probed[keep, kind] = bytes_of(path), summary(times[kind]).p50_ms
+
+    # The end ----------------------------------------------------------------------------------------------------------
+
+    def _cost(self, made: Candidate) -> float:
+        """Size times time, beside the original's; where no drop was given, the drop itself."""
+        if self._targets.max_drop is None:
+            return made.drop
+        size, latency = self._probe(MOST, FLOAT)
+        return made.size / size * made.latency_ms / latency
+
+    def _choose(self) -> Found:
+        tried = list(self._candidates.values())
+        if not tried:
+            raise CompressionError(
+                f"no variant within {self._targets} could be made in {self._minutes:g} minutes: give more --minutes"
+            )
+        missed = {each.name: self._excess(each) for each in tried}
+        met = [each for each in tried if max(missed[each.name]) <= 0]
+        if not met:
+            nearest = min(tried, key=lambda each: sum(max(x, 0) for x in missed[each.name]))
+            names = ("max-drop", "max-bytes", "max-latency-ms")
+            which = " and ".join(n for n, x in zip(names, missed[nearest.name], strict=True) if x > 0)
+            raise CompressionError(
+                f"no variant met {self._targets} within {self._minutes:g} minutes; the nearest misses {which}: "
+                f"{nearest}; give more --minutes, or ask for less"
+            )
+        best = min(met, key=self._cost)
+        return Found(_unique([*self._made, best.name]), best.name, self._targets, tried)
+
+    def _excess(self, made: Candidate) -> list[float]:
+        return self._targets.excess(drop=made.drop, size=made.size, latency_ms=made.latency_ms)
+
+
+def _call(graph: Graph, arrays: Sequence[np.ndarray]) -> Any:
+    return lambda: graph(*arrays)
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
