@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modelwright import cli_compress
-from modelwright.errors import Interrupted, ModelwrightError
+from modelwright import cli_bundle, cli_compress
+from modelwright.errors import ConfigError, Interrupted, ModelwrightError
 from modelwright.printing import console, first_rank, print_metrics, table, watch
 
 if TYPE_CHECKING:
@@ -184,17 +184,29 @@ def resume(run: RunFolder) -> None:
 
 @app.command()
 def evaluate(
-    run: RunFolder,
+    run: Annotated[Path, typer.Argument(metavar="RUN|BUNDLE", help="A run folder, or a bundle's.", show_default=False)],
     split: Annotated[Split, typer.Option(help="Which samples to score.")] = Split.test,
+    variant: Annotated[str | None, typer.Option("--variant", metavar="NAME", help="A variant of the run.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score a run's kept weights."""
+    """Score a run's kept weights, one of its variants, or a bundle."""
+    from modelwright.bundle.runtime import is_bundle
     from modelwright.folder import read_task
 
-    read_task(run)
+    bundle = is_bundle(run)
+    if bundle and variant is not None:
+        raise ConfigError(f"{run} is a bundle, which has no variants: leave --variant out, or name the run")
+    if not bundle:
+        read_task(run)  # a mistake is told before torch is imported, which takes seconds
     from modelwright import run as runs
+    from modelwright.bundle import scoring
 
-    found = runs.evaluate(run, split=split.value)
+    if bundle:
+        found = scoring.evaluate_bundle(run, split=split.value)
+    elif variant is not None:
+        found = scoring.evaluate_variant(run, variant, split=split.value)
+    else:
+        found = runs.evaluate(run, split=split.value)
     if not first_rank():
         return
     if as_json:
@@ -303,6 +315,7 @@ def doctor(as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
+cli_bundle.register(app)
 cli_compress.register(app)
 
 

@@ -1,16 +1,36 @@
-"""A graph in ONNX Runtime, as a callable. Knows numpy and onnxruntime; knows no codec, no task and no torch."""
+"""Predicts with what was exported: a graph in ONNX Runtime, and a bundle of graph and codec. Imports no torch.
+
+::
+
+    bundle/
+        model.onnx          raw values in, named outputs out; its weights too (model.onnx.data beside it above 2 GB)
+        codec.json          the codec's class and settings
+        card.md             for people: what it is, data, metrics, limits
+        manifest.json       digests of the others, versions, settings and facts of the run
+        facts.safetensors   arrays that the facts hold, where there are any
+        receipt.json        what compression cost and gained, where there was any
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from modelwright.bundle.codecs import NamesItsModule, restore
+from modelwright.codec import Codec, Columns
 from modelwright.data import Input, Size
-from modelwright.errors import BundleError
+from modelwright.errors import BundleError, DataError
+
+MANIFEST, GRAPH, CODEC, CARD, FACTS = "manifest.json", "model.onnx", "codec.json", "card.md", "facts.safetensors"
+BATCH = 32
+"""Samples of one call of the graph."""
 
 DTYPES = {"float": "float32", "double": "float64"}
 """ONNX Runtime's names of types that numpy calls otherwise."""
@@ -93,3 +113,151 @@ def _dtype(kind: str) -> str:
 
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
+
+
+class Bundle:
+    """What `modelwright export` wrote, ready to predict; open one with `Bundle.load`.
+
+    Attributes:
+        path: its folder.
+        codec: makes arrays of raw things, and predictions of outputs.
+        graph: the model.
+        manifest: versions, settings, facts, inputs; what `manifest.json` holds.
+    """
+
+    def __init__(self, path: Path, codec: Codec, graph: Graph, manifest: Mapping[str, Any]) -> None:
+        self.path, self.codec, self.graph, self.manifest = path, codec, graph, manifest
+
+    @staticmethod
+    def load(
+        path: str | Path, *, threads: int | None = None, plugins: Iterable[NamesItsModule] | None = None
+    ) -> Bundle:
+        """Opens a bundle after checking every digest.
+
+        Args:
+            path: its folder.
+            threads: of one prediction; all cores that this process may use when left out.
+            plugins: entry points whose packages a codec may come from; those installed when left out.
+
+        Raises:
+            BundleError: it is none, a file differs from what was exported, or the codec's plugin is not installed.
+        """
+        folder = Path(path)
+        manifest = read_manifest(folder)
+        record = _json(folder / CODEC)
+        codec = restore(record, install=_pip_name(manifest), plugins=plugins)
+        return Bundle(folder, codec, Graph(folder / GRAPH, threads=threads), manifest)
+
+    @property
+    def card(self) -> str:
+        """What the bundle is, for people (Markdown)."""
+        return (self.path / CARD).read_text(encoding="utf-8")
+
+    def predict(self, x: Any) -> Any:
+        """What the model says of one raw thing (a record: JSON values by name), or of a list of them (a list of such).
+
+        Raises:
+            DataError: a raw thing that the codec cannot use.
+        """
+        records = self.codec.records(self.columns(x if isinstance(x, list) else [x]))
+        return records if isinstance(x, list) else records[0]
+
+    def columns(self, raws: Sequence[Any], *, batch: int = BATCH) -> Columns:
+        """What the model says of raw things, one row each, in their order.
+
+        Args:
+            batch: samples of one call of the graph.
+
+        Raises:
+            DataError: a raw thing that the codec cannot use, or makes no sample of.
+        """
+        parts = [
+            part
+            for start in range(0, len(raws), batch)
+            for part in self._batches(raws[start : start + batch], start, batch)
+        ]
+        table = merged(self.codec, Columns.join(parts)) if parts else Columns({})
+        if table.rows != len(raws):
+            raise DataError(
+                f"the codec made no sample of {len(raws) - table.rows} of {len(raws)} things: leave them out"
+            )
+        return table
+
+    def _batches(self, raws: Sequence[Any], start: int, batch: int) -> Iterator[Columns]:
+        samples = self.codec.prepare(raws)
+        for first in range(0, len(samples), batch):
+            arrays, context = self.codec.collate(samples[first : first + batch])
+            outputs = self.graph(*(arrays[spec.name] for spec in self.graph.inputs))
+            yield self.codec.decode(outputs, context).with_ids(start + context.rows)
+
+
+def load(path: str | Path, *, threads: int | None = None) -> Bundle:
+    """Opens a bundle: ``modelwright.load("runs/digits/bundle").predict("seven.png")``.
+
+    Raises:
+        BundleError: it is none, a file differs from what was exported, or the codec's plugin is not installed.
+    """
+    return Bundle.load(path, threads=threads)
+
+
+def merged(codec: Codec, table: Columns) -> Columns:
+    """One row per raw thing, in the order of ids: those that were split into several samples joined by the codec."""
+    table = table.sorted()
+    ids, starts, counts = np.unique(table.ids, return_index=True, return_counts=True)
+    if len(ids) == table.rows:
+        return table
+    rows = [np.arange(start, start + count) for start, count in zip(starts, counts, strict=True)]
+    return Columns.join(codec.merge([table.select([i]) for i in each]).with_ids(table.ids[each[:1]]) for each in rows)
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder looks like a bundle."""
+    return (folder / MANIFEST).is_file() and (folder / CODEC).is_file()
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What manifest.json holds, after checking every digest in it.
+
+    Raises:
+        BundleError: it is no bundle, or a file differs.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise BundleError(
+            f"{folder} is no bundle: it has no {MANIFEST}; write one: modelwright export RUN --out {folder}"
+        )
+    manifest = _json(folder / MANIFEST)
+    digests = manifest.get("files")
+    if not isinstance(digests, dict) or not {GRAPH, CODEC} <= set(cast("dict[str, str]", digests)):
+        raise BundleError(f"{folder / MANIFEST} is damaged: it lists no digests of {GRAPH} and {CODEC}; export again")
+    for name, digest in cast("dict[str, str]", digests).items():
+        path = folder / name
+        if path.parent != folder or not path.is_file():
+            raise BundleError(f"{folder} is incomplete: {name} is missing; get or export it again")
+        if sha256(path) != digest:
+            raise BundleError(f"{folder} was changed after it was exported: {name} differs; get or export it again")
+    return manifest
+
+
+def _pip_name(manifest: Mapping[str, Any]) -> str:
+    """What pip is told to install; nothing where a bundle says what no distribution is called."""
+    name = str(manifest.get("install", ""))
+    return name if re.fullmatch(r"[A-Za-z0-9._-]+(\[[a-z0-9_,-]+\])?", name) else ""
+
+
+def sha256(path: Path) -> str:
+    """A file's digest."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} cannot be read: {_line(error)}; get or export it again") from error
+    if not isinstance(values, dict):
+        raise BundleError(f"{path} is damaged: it holds no settings; get or export it again")
+    return cast("dict[str, Any]", values)

@@ -5,9 +5,9 @@ It is the engine's test object and the shortest example of the contract. Knows n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -15,10 +15,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from modelwright.codec import Codec, Columns, Context, Sample
+from modelwright.codec import Columns
 from modelwright.config import DataConfig, ModelConfig, TaskConfig
 from modelwright.hookspecs import TaskEntry
 from modelwright.task import Batch, Datasets, Example, Facts, Input, Key, Keyed, Keys, Losses, Objective, Progress, Task
+from modelwright.testing.toy_codec import ToyCodec
 
 
 class ToyData(DataConfig):
@@ -68,20 +69,6 @@ class Spirals:
         """A whole batch with one index."""
         index = torch.from_numpy(keys.indices)
         return Batch((self.points[index],), {"label": self.labels[index]}, keys.indices)
-
-
-@dataclass(frozen=True)
-class ToyCodec(Codec):
-    """Points as they are; logits as probabilities."""
-
-    def prepare(self, raws: Sequence[Any]) -> list[Sample]:
-        """Points (x, y) as float32."""
-        return [Sample({"point": np.asarray(raw, dtype=np.float32)}, row) for row, raw in enumerate(raws)]
-
-    def decode(self, outputs: Mapping[str, np.ndarray], context: Context | None) -> Columns:
-        """One column `probabilities`, (samples, 3)."""
-        shifted = np.exp(outputs["logits"] - outputs["logits"].max(axis=1, keepdims=True))
-        return Columns({"probabilities": shifted / shifted.sum(axis=1, keepdims=True)})
 
 
 class ToyNetwork(nn.Module):

@@ -1,0 +1,233 @@
+"""Writes bundles: of a run's model, or of one of its variants. Knows run folders and the exporter; trains nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+from torch import nn
+
+from modelwright import __version__, environment, folder
+from modelwright.bundle.card import write_card
+from modelwright.bundle.codecs import describe
+from modelwright.bundle.export import write_graph
+from modelwright.bundle.runtime import CARD, CODEC, FACTS, GRAPH, MANIFEST, Graph, is_bundle, sha256
+from modelwright.bundle.timing import Observed, observe
+from modelwright.compression import variants
+from modelwright.compression.variants import ORIGINAL, RECEIPT
+from modelwright.errors import BundleError, CheckpointError
+from modelwright.files import write_json, write_text
+from modelwright.plugins import Catalog, discover
+from modelwright.run import Run, load_model, to_stderr
+from modelwright.task import Dataset, Datasets, Keys, Split, Task
+from modelwright.training.loading import fetch
+
+SEEN = 64
+"""Samples that an input's usual values and sizes are taken from."""
+FORMAT = 1
+"""Of the manifest; rises when older readers could no longer understand it."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is exported of a run.
+
+    Attributes:
+        task: with its facts; of the variant's own settings.
+        model: to be written as a graph, or the path of a graph that was written already.
+        receipt: what was measured of it; empty where it is the run's own model.
+    """
+
+    task: Task
+    model: nn.Module | Path
+    receipt: Mapping[str, Any]
+
+
+def export(
+    run: str | Path | Run,
+    *,
+    variant: str = ORIGINAL,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    catalog: Catalog | None = None,
+    warn: Callable[[str], None] = to_stderr,
+) -> Path:
+    """Writes a bundle of a run's kept weights, or of one of its variants; gives its folder.
+
+    Args:
+        out: the bundle's folder; ``bundle`` (or ``bundle-<variant>``) in the run folder when left out.
+        overwrite: replace a bundle that lies there.
+
+    Raises:
+        RunError: it is no run folder, or nothing was trained yet.
+        CompressionError: there is no such variant.
+        ExportError: it has no graph, or the graph disagrees with the model.
+        BundleError: something is there already, or the folder cannot be made.
+    """
+    where = run.folder if isinstance(run, Run) else Path(run)
+    target = Path(out) if out is not None else where / ("bundle" if variant == ORIGINAL else f"bundle-{variant}")
+    catalog = catalog or discover()
+    name = folder.read_task(where)
+    _free(target, overwrite=overwrite)
+    source = find(where, variant, catalog=catalog, warn=warn)
+    entry, provider = catalog.task(name), catalog.providers[name]
+    write_bundle(
+        target,
+        source,
+        name=name,
+        summary=entry.summary,
+        install=f"{provider.distribution}[{entry.extra}]" if entry.extra else provider.distribution,
+        dataset=usual_samples(source.task.datasets()),
+        variant=variant,
+        evaluations=folder.read_results(where).get("evaluations", []) if variant == ORIGINAL else [],
+        overwrite=overwrite,
+        warn=warn,
+    )
+    return target
+
+
+def find(where: Path, variant: str, *, catalog: Catalog, warn: Callable[[str], None]) -> Source:
+    """A variant of a run, ready to be scored or exported; a graph where it has one.
+
+    Raises:
+        RunError: it is no run folder, or nothing was trained yet.
+        CompressionError: there is no such variant.
+    """
+    _, entry, config = folder.read_config(where, catalog)
+    facts = folder.read_facts(where)
+    if facts is None:
+        raise CheckpointError(f"{where} was never trained; go on with: modelwright resume {where}")
+    if variant == ORIGINAL:
+        task = entry.build(config)
+        task.facts = facts
+        model, _ = load_model(task, where, config, torch.device("cpu"), warn=warn)
+        return Source(task, model, {})
+    found = variants.find(where, variant)
+    task = variants.task_of(entry, config, found.settings, facts)
+    if found.graph is not None:
+        return Source(task, found.graph, found.receipt)
+    loaded = variants.load_model(task, found)
+    if loaded is None:
+        raise CheckpointError(f"variant {variant} of {where} has neither weights nor a graph: compress again")
+    return Source(task, loaded[0], found.receipt)
+
+
+def write_bundle(
+    target: Path,
+    source: Source,
+    *,
+    name: str,
+    summary: str,
+    install: str,
+    dataset: Dataset,
+    variant: str = ORIGINAL,
+    evaluations: Sequence[Mapping[str, Any]] = (),
+    licence: str = "",
+    overwrite: bool = False,
+    warn: Callable[[str], None] = to_stderr,
+) -> None:
+    """Writes a bundle; the folder appears complete or not at all, and a failure leaves what was there.
+
+    Args:
+        name, summary: of the task.
+        install: what pip is told to install for it, for example ``modelwright[image]``.
+        dataset: real samples, to compare graph and model on and to see values and sizes.
+        evaluations: as in results.json.
+        licence: a line for the card.
+
+    Raises:
+        ExportError: the model has no graph, or the graph disagrees with it.
+        BundleError: something is there already, or the folder cannot be made.
+    """
+    _free(target, overwrite=overwrite)
+    task = source.task
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        codec = describe(task.codec)
+        agreement = None
+        if isinstance(source.model, Path):
+            for file in source.model.parent.glob(f"{GRAPH}*"):  # weights above 2 GB lie beside it
+                shutil.copyfile(file, aside / file.name)
+        else:
+            agreement = write_graph(task, source.model, dataset, aside / GRAPH, seed=task.config.seed, warn=warn)
+        manifest: dict[str, Any] = {
+            "format": FORMAT,
+            "task": name,
+            "variant": variant,
+            "install": install,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": {"modelwright": __version__, **environment.versions()},
+            "runtime": "ONNX Runtime on the CPU",
+            "codec": codec["codec"],
+            "inputs": [each.as_json() for each in observed(task, dataset)],
+            "outputs": [each.name for each in Graph(aside / GRAPH, threads=1).outputs],
+            "agreement": None if agreement is None else agreement.as_json(),
+            "evaluations": list(evaluations),
+            "settings": task.config.model_dump(mode="json"),
+            "facts": task.facts.values,
+        }
+        write_json(aside / CODEC, codec)
+        if task.facts.arrays:
+            arrays = {each: np.asarray(array, order="C") for each, array in task.facts.arrays.items()}
+            save_file(arrays, aside / FACTS)
+        if source.receipt:
+            write_json(aside / RECEIPT, dict(source.receipt))
+        write_text(aside / CARD, write_card(manifest, summary=summary, receipt=source.receipt, licence=licence))
+        manifest["files"] = {file.name: sha256(file) for file in sorted(aside.iterdir())}
+        write_json(aside / MANIFEST, manifest)
+        _put(aside, target)
+    except OSError as error:
+        raise BundleError(f"{target} could not be written: {error.strerror}; choose another --out") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def usual_samples(datasets: Datasets) -> Dataset:
+    """The split that graph and model are compared on: held out where there is one."""
+    splits: tuple[Split, ...] = ("valid", "test", "train")
+    return datasets[next(filter(datasets.has, splits))]
+
+
+def observed(task: Task, dataset: Dataset) -> tuple[Observed, ...]:
+    """What some samples, spread over the data, show of each input."""
+    indices = np.unique(np.linspace(0, len(dataset) - 1, min(SEEN, len(dataset))).astype(np.int64))
+    batches: list[list[np.ndarray]] = []
+    for index in indices:  # one by one: beside others a sample would be padded
+        batch = fetch(task, dataset, Keys(task.config.seed, 0, 1, np.array([index])))
+        assert batch is not None
+        batches.append([tensor.numpy() for tensor in batch.inputs])
+    return observe(task.inputs, batches)
+
+
+def _free(target: Path, *, overwrite: bool) -> None:
+    """Looks at what lies where a bundle is to go.
+
+    Raises:
+        BundleError: something that must not be replaced.
+    """
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if not overwrite:
+        raise BundleError(f"{target} exists already; choose another --out, or add --overwrite")
+    if not is_bundle(target):
+        raise BundleError(f"{target} is no bundle and is not overwritten; choose another --out")
+
+
+def _put(aside: Path, target: Path) -> None:
+    """Renames a finished folder to where it belongs, in place of what is there."""
+    old = target.with_name(f".{target.name}.replaced")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    aside.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
