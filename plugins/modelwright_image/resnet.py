@@ -6,6 +6,7 @@ He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, CVPR 2016, ht
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import cast
 
 import torch.nn.functional as F
@@ -26,6 +27,11 @@ class Shortcut(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """N x C_in x H x W -> N x C_out x H/stride x W/stride."""
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.after))
+
+    def resize_channels(self, kept_in: Sequence[int], kept_out: Sequence[int]) -> None:
+        """Fewer channels, after pruning (`modelwright.compression.plan.ResizesChannels`)."""
+        self.before = sum(channel < self.before for channel in kept_out)
+        self.after = len(kept_out) - len(kept_in) - self.before
 
 
 class Block(nn.Module):
