@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -41,6 +42,9 @@ LARGE = "Read data that are too large for memory"
 RESIDENT = "Read data that fit into memory faster"
 PRETRAINED = "Start from pretrained weights"
 WINDOWS = "Split a long raw thing into windows"
+TAUGHT = "Offer distillation and say what may be pruned"
+STAGE = "Add a stage of compression"
+SPOKEN = "Read files and say predictions in my own words"
 EMPTY = "Say what a sample with nothing in it is"
 EXPECTED = "Expect a check to fail"
 CLASSES = {
@@ -54,6 +58,8 @@ CLASSES = {
     RESIDENT: "ResidentTask",
     PRETRAINED: "PretrainedTask",
     WINDOWS: "WindowTask",
+    TAUGHT: "TaughtTask",
+    SPOKEN: "SpokenTask",
     EMPTY: "TaskWithEmpty",
 }
 ELSEWHERE = ("entry_imports_no_torch", "ranks_agree")
@@ -120,7 +126,7 @@ def test_every_section_has_a_block_and_a_test():
     text = (DOCS / "how-do-i.md").read_text(encoding="utf-8")
     headings = re.findall(r"^## (.*)$", text, flags=re.MULTILINE)
     assert headings == list(BLOCKS)
-    assert set(headings) == {*CLASSES, TASKS, TRACKER, EXPECTED}
+    assert set(headings) == {*CLASSES, TASKS, TRACKER, STAGE, EXPECTED}
     listed = re.findall(r"^- \[(.*)\]", text, flags=re.MULTILINE)
     assert [heading.lower() for heading in headings] == listed
 
@@ -266,6 +272,45 @@ def test_windows_count_as_one_text(page: Page):
     assert tested["samples"] == 18
     codec = page.module(WINDOWS).WindowCodec(("a", "b"))
     assert [sample.row for sample in codec.prepare(["0123456789abc", "x"])] == [0, 0, 1]
+
+
+def test_an_own_stage_is_measured_like_any_other(page: Page):
+    stage = page.module(STAGE)
+
+    class Rounding:
+        name = "rounding"
+
+        def load(self) -> Any:
+            return stage
+
+    run = page.train(TAUGHT)
+    catalog = discover([Point("language", page.entry(TAUGHT)), Rounding()])
+    recipe = [
+        {"stage": "prune", "keep": 0.5, "train": None},
+        {"stage": "distill", "train": {"steps": 2}},
+        {"stage": "round", "digits": 1},
+    ]
+    with pytest.raises(ConfigError, match=r"stage round: unknown setting digit \(did you mean 'digits'\?\)"):
+        mw.compress(run, recipe=[{"stage": "round", "digit": 1}], catalog=catalog)
+    found = mw.compress(run, recipe=recipe, catalog=catalog, warn=lambda line: None)
+    assert found.names == ["custom-1-prune", "custom-2-distill", "custom-3-round"]
+    assert found.receipt["notes"]["digits"] == 1
+    assert found.receipt["parameters"]["ratio"] < 0.9
+    kept = load_file(run.folder / "variants" / "custom-3-round" / "model.safetensors")["triples.weight"]
+    assert kept.shape[0] == 16
+    assert torch.equal(kept, torch.round(kept, decimals=1))
+
+
+def test_predictions_are_said_in_own_words(page: Page, tmp_path: Path):
+    codec = page.module(SPOKEN).SpokenCodec(("english", "german"))
+    (tmp_path / "two.txt").write_text("und das\nthe end\n", encoding="utf-8")
+    read = list(codec.read(tmp_path / "two.txt"))
+    assert [text for _, text in read] == ["und das", "the end"]
+    assert read[1][0].endswith("two.txt:2")
+    said = codec.decode({"logits": np.array([[0.0, 3.0], [9.0, 0.0]])}, None)
+    assert codec.records(said)[0] == {"language": "german", "confidence": 0.953}
+    name, content = codec.formats()["marked"].write("two", "und das", said.select([0]))
+    assert (name, content) == ("two.txt", b"und das (95%)")
 
 
 def test_a_check_that_is_expected_to_fail_is_shown_as_such(tmp_path: Path):

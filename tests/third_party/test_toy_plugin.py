@@ -72,6 +72,14 @@ def test_it_trains_is_scored_and_is_gone_when_it_is_uninstalled(outside: Outside
     assert (found["task"], found["split"]) == (TASK, "valid")
     assert found["metrics"]["skill"]["low"] > 0.5
 
+    (tmp_path / "calm.yaml").write_text("- stage: tide-lull\n", encoding="utf-8")
+    squeezed = outside.run("compress", run, "--recipe", tmp_path / "calm.yaml", "--json")
+    assert squeezed.returncode == 0, squeezed.stderr
+    (receipt,) = json.loads(squeezed.stdout)["variants"]
+    assert (receipt["variant"], receipt["notes"]) == ("calm-1-tide-lull", {"lulled_below": 0.01})
+    exported = outside.run("export", run, "--variant", "calm", "--out", tmp_path / "bundle")
+    assert exported.returncode == 0, exported.stderr
+
     outside.uninstall("modelwright-toy")
     assert list(outside.folder.iterdir()) == []
     told = outside.tasks()

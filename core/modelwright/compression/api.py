@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from modelwright.compression import variants
 from modelwright.compression.recipe import Source, read_recipe
-from modelwright.compression.search import Targets, search
+from modelwright.compression.targets import Targets
 from modelwright.errors import CompressionError
-from modelwright.events import Observer
+from modelwright.events import Observer, Observers
 from modelwright.files import write_json
 from modelwright.folder import read_task
 from modelwright.plugins import Catalog, discover
@@ -94,16 +94,20 @@ def compress(
     entry = catalog.task(read_task(where))
     targets = Targets(max_drop, max_bytes, max_latency_ms)
     chosen_recipe = read_recipe(recipe or ("search" if targets else "small"), entry=entry, catalog=catalog)
-    work = open_run(where, catalog, observer=observer or (lambda event: None), warn=warn or runs.to_stderr)
+    warn = warn or runs.to_stderr
+    told = Observers({} if observer is None else {"observer": observer}, warn=warn)
+    work = open_run(where, catalog, observer=told, warn=warn)
     try:
         if targets:
+            from modelwright.compression.search import search  # optuna takes a second
+
             found = search(work, chosen_recipe, targets, minutes=minutes, overwrite=overwrite)
-            names, chosen, told = found.names, found.chosen, found.as_json()
+            names, chosen, why = found.names, found.chosen, found.as_json()
         else:
             names = [variant.name for variant in work.run(chosen_recipe, overwrite=overwrite)]
-            chosen, told = names[-1], {}
+            chosen, why = names[-1], {}
             work.refuse_chance(variants.find(where, chosen))
-        _choose(where, chosen, told)
+        _choose(where, chosen, why)
     finally:
         # Also where a stage failed: what was made so far is worth reading.
         if variants.finished(where):
@@ -111,8 +115,8 @@ def compress(
     return Compressed(where, names, chosen)
 
 
-def _choose(run_folder: Path, name: str, told: Mapping[str, Any]) -> None:
-    write_json(run_folder / variants.FOLDER / CHOSEN, {"variant": name, **told})
+def _choose(run_folder: Path, name: str, why: Mapping[str, Any]) -> None:
+    write_json(run_folder / variants.FOLDER / CHOSEN, {"variant": name, **why})
 
 
 def read_chosen(run_folder: Path) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from modelwright.compression.plan import Plan
 from modelwright.compression.receipt import BATCHES, Measured, bytes_of, judged_split, receipt, score
 from modelwright.compression.recipe import Recipe, RecipeStage
 from modelwright.compression.variants import GRAPH, ORIGINAL, RECEIPT, Variant
-from modelwright.config import TaskConfig, nest
+from modelwright.config import TaskConfig, merge
 from modelwright.errors import CheckpointError, CompressionError, ExportError, Interrupted
 from modelwright.evaluation.evaluator import Scores, evaluate
 from modelwright.events import Event
@@ -127,13 +127,13 @@ class Compression:
             config=task.config,
             settings=before.settings,
             model=None if loaded is None else loaded[0].to(self.device).eval(),
-            plan=Plan([]) if loaded is None else loaded[1],
+            plan=Plan() if loaded is None else loaded[1],
             graph=before.graph,
             original=self.model,
             datasets=self.datasets,
             folder=where,
             device=self.device,
-            rebuild=lambda further: self.task({**before.settings, **further}),
+            rebuild=lambda further: self.task(merge(before.settings, further)),
             catalog=self.catalog,
             observer=self.observer,
             warn=self.warn,
@@ -183,7 +183,7 @@ class Compression:
 
     def task(self, settings: Mapping[str, Any]) -> Task:
         """The run's task with some settings changed."""
-        return variants.task_of(self.entry, self.config, nest(settings), self.facts)
+        return variants.task_of(self.entry, self.config, settings, self.facts)
 
     @cached_property
     def split(self) -> Split:
@@ -199,7 +199,7 @@ class Compression:
             return variant
         shutil.rmtree(where, ignore_errors=True)
         where.mkdir(parents=True)
-        variants.save_model(where, self.model, Plan([]))
+        variants.save_model(where, self.model, Plan())
         if problem := self._export(self.task({}), copy.deepcopy(self.model), where / GRAPH):
             self.warn(f"the run's own model has no graph: {problem}")
         variants.record(variant)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import optuna
 import torch
+from torch import nn
 
 from modelwright.bundle.export import write_graph
 from modelwright.bundle.runtime import Graph
@@ -28,6 +29,7 @@ from modelwright.compression.quantize import quantize
 from modelwright.compression.receipt import RUNTIME, bytes_of, score
 from modelwright.compression.recipe import Recipe, RecipeStage
 from modelwright.compression.stages import DistillConfig, PruneConfig, QuantizeConfig
+from modelwright.compression.targets import Targets
 from modelwright.compression.variants import ORIGINAL, Variant
 from modelwright.errors import CompressionError, ExportError
 from modelwright.task import Split
@@ -40,33 +42,6 @@ FIRST: tuple[tuple[float, str], ...] = ((MOST, "static"), (MOST, FLOAT), (0.5, "
 """Tried before Optuna chooses: they tell most, and the first two need no training."""
 TRAININGS = 4
 """Into so many the time is divided."""
-
-
-@dataclass(frozen=True)
-class Targets:
-    """What is asked for; None: no matter."""
-
-    max_drop: float | None = None
-    max_bytes: int | None = None
-    max_latency_ms: float | None = None
-
-    def __bool__(self) -> bool:
-        return any(value is not None for value in (self.max_drop, self.max_bytes, self.max_latency_ms))
-
-    def excess(self, *, drop: float | None, size: int, latency_ms: float) -> list[float]:
-        """By which share each target is missed, in the order of the attributes; 0 and less: met."""
-        pairs = ((drop, self.max_drop), (size, self.max_bytes), (latency_ms, self.max_latency_ms))
-        return [
-            0.0 if found is None or most is None else (found - most) / max(abs(most), 1e-6) for found, most in pairs
-        ]
-
-    def __str__(self) -> str:
-        parts = (
-            ("max-drop", self.max_drop, ""),
-            ("max-bytes", self.max_bytes, ""),
-            ("max-latency-ms", self.max_latency_ms, ""),
-        )
-        return ", ".join(f"{name} {value:g}" for name, value, _ in parts if value is not None)
 
 
 @dataclass(frozen=True)
@@ -136,7 +111,7 @@ class _Search:
         while time.monotonic() < self._ends and stale < 10:
             trial = study.ask()
             key = (
-                round(trial.suggest_float("keep", LEAST, MOST, step=STEP), 2),
+                round(trial.suggest_float("keep", self._least, MOST, step=STEP), 2),
                 trial.suggest_categorical("kind", KINDS),
             )
             stale = stale + 1 if key in self._probed else 0
@@ -147,17 +122,17 @@ class _Search:
         """If the smallest there is misses a size or a time, nothing will meet it."""
         if self._targets.max_bytes is None and self._targets.max_latency_ms is None:
             return
-        least = {kind: self._probe(LEAST, kind) for kind in KINDS} | {"": self._probe(MOST, FLOAT)}
+        least = {kind: self._probe(self._least, kind) for kind in KINDS} | {"": self._probe(MOST, FLOAT)}
         size, latency = min(each[0] for each in least.values()), min(each[1] for each in least.values())
         _, too_large, too_slow = self._targets.excess(drop=None, size=size, latency_ms=latency)
         if too_large > 0:
             raise CompressionError(
-                f"max-bytes {self._targets.max_bytes:,} cannot be met: the smallest variant, {LEAST:.0%} of the "
+                f"max-bytes {self._targets.max_bytes:,} cannot be met: the smallest variant, {self._least:.0%} of the "
                 f"channels, takes {size:,} bytes; ask for more, or train a smaller model"
             )
         if too_slow > 0:
             raise CompressionError(
-                f"max-latency-ms {self._targets.max_latency_ms:g} cannot be met: the quickest variant, {LEAST:.0%} of "
+                f"max-latency-ms {self._targets.max_latency_ms:g} cannot be met: the quickest variant, {self._least:.0%} of "
                 f"the channels, takes {latency:.3g} ms here; ask for more, or train a smaller model"
             )
 
@@ -236,6 +211,19 @@ class _Search:
         found = score(task, served, self._work.datasets, self._split, self._work.config)
         return found.metrics[task.objective.metric].value
 
+    @cached_property
+    def _least(self) -> float:
+        """The smallest share that pruning can leave: no layer may lose all its channels."""
+        for step in range(round((MOST - LEAST) / STEP)):
+            share = round(LEAST + step * STEP, 2)
+            try:
+                self._pruned(share)
+            except CompressionError as error:
+                last = error
+            else:
+                return share
+        raise last
+
     def _probe(self, keep: float, kind: str) -> tuple[int, float]:
         """Bytes and milliseconds of a variant, from a model that is pruned and not trained."""
         if (keep, kind) not in self._probed:
@@ -243,28 +231,33 @@ class _Search:
                 self._probe_all(keep, Path(scratch))
         return self._probed[keep, kind]
 
-    def _probe_all(self, keep: float, scratch: Path) -> None:
+    def _pruned(self, keep: float) -> nn.Module:
+        """The run's own model without some channels, not trained."""
         work = self._work
         task, model = work.task({}), copy.deepcopy(work.model).cpu().eval()
-        inputs = [torch.from_numpy(array[:2].copy()) for array in work.samples]
-        if keep < MOST:
-            base = next((s.settings for s in self._stages if isinstance(s.settings, PruneConfig)), PruneConfig())
-            prunable = task.prunable(model)
-            if prunable is None:
-                raise CompressionError("the task offers no pruning: give a recipe without targets, for example int8")
-            # Gradients that Taylor importance needs would cost more than the probe; sizes hardly depend on it.
-            prune(
-                model,
-                inputs,
-                keep=keep,
-                of=base.of,
-                scope=base.scope,
-                importance="magnitude",
-                prunable=prunable,
-                multiple=base.multiple,
-            )
+        if keep == MOST:
+            return model
+        base = next((s.settings for s in self._stages if isinstance(s.settings, PruneConfig)), PruneConfig())
+        prunable = task.prunable(model)
+        if prunable is None:
+            raise CompressionError("the task offers no pruning: give a recipe without targets, for example int8")
+        # Gradients that Taylor importance needs would cost more than the probe; sizes hardly depend on it.
+        prune(
+            model,
+            [torch.from_numpy(array[:2].copy()) for array in work.samples],
+            keep=keep,
+            of=base.of,
+            scope=base.scope,
+            importance="magnitude",
+            prunable=prunable,
+            multiple=base.multiple,
+        )
+        return model
+
+    def _probe_all(self, keep: float, scratch: Path) -> None:
+        work = self._work
         source = scratch / "float.onnx"
-        write_graph(task, model, work.datasets[work.split], source, seed=work.config.seed)
+        write_graph(work.task({}), self._pruned(keep), work.datasets[work.split], source, seed=work.config.seed)
         calibration = [work.samples]
         graphs = {FLOAT: source}
         for kind in KINDS:

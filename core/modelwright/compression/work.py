@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from modelwright.bundle.export import write_graph
 from modelwright.bundle.runtime import Graph
-from modelwright.compression.aware import QuantizationAware
 from modelwright.compression.context import Made, Stage
 from modelwright.compression.cost import cost
 from modelwright.compression.distill import (
@@ -26,9 +25,8 @@ from modelwright.compression.distill import (
 from modelwright.compression.plan import Plan
 from modelwright.compression.prune import prune as prune_channels
 from modelwright.compression.prune import sparsify
-from modelwright.compression.quantize import quantize as quantize_graph
 from modelwright.compression.stages import DistillConfig, PruneConfig, QuantizeConfig
-from modelwright.config import nest
+from modelwright.config import merge, nest
 from modelwright.errors import CompressionError
 from modelwright.task import Batch, Losses, Progress, Task
 from modelwright.training.randomness import seed_everything
@@ -69,7 +67,7 @@ def prune(stage: Stage, settings: PruneConfig) -> Made:
             multiple=settings.multiple,
         )
         model.zero_grad(set_to_none=True)
-        plan = Plan([*plan.edits, *edits.edits])
+        plan = plan + edits
         if settings.train is not None:
             stage.train(Supervised(stage.task, model), settings.train, name=f"round-{number + 1}")
     after = cost(stage.task.served(model), stage.inputs())
@@ -136,7 +134,7 @@ def distill(stage: Stage, settings: DistillConfig) -> Made:
         further = nest(settings.student)
         task = stage.rebuild(further)
         seed_everything(task.config.seed, "model")
-        model, plan, changed = task.model(), Plan([]), {**stage.settings, **further}
+        model, plan, changed = task.model(), Plan(), merge(stage.settings, further)
     else:
         task, model, plan, changed = stage.task, stage.torch_model("distill"), stage.plan, stage.settings
     model.to(stage.device)
@@ -191,13 +189,17 @@ def quantize(stage: Stage, settings: QuantizeConfig) -> Made:
         CompressionError: there is nothing to calibrate on, or no layer can be quantized.
         ExportError: the model has no graph.
     """
+    # ONNX Runtime's quantizer takes a second to import, which the other stages need not wait for.
+    from modelwright.compression.aware import QuantizationAware
+    from modelwright.compression.quantize import quantize as quantize_graph
+
     plan, model = stage.plan, stage.model
     source = stage.graph
     kind = settings.kind
     if kind == "aware":
         model = stage.torch_model("quantization-aware training")
         step = QuantizationAware(stage.task, model)
-        plan = Plan([*plan.edits, *step.folded.edits])
+        plan = plan + step.folded
         stage.train(step, settings.train)
         step.finish()
         kind, source = "static", None

@@ -1,4 +1,4 @@
-"""Tide forecasting for modelwright: a task and an observer. Imports no torch until the task is built."""
+"""Tide forecasting for modelwright: a task, an observer and a stage of compression. Imports no torch until the task is built."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelwright import ObserverEntry, TaskEntry, hookimpl
+from modelwright import CompressorEntry, ObserverEntry, TaskEntry, hookimpl
 from modelwright.events import EvaluationDone, Event, Observer, RunStarted
-from modelwright_toy.settings import TideConfig
+from modelwright_toy.settings import LullConfig, TideConfig
 
 if TYPE_CHECKING:
+    from modelwright.compression.context import Made, Stage
     from modelwright_toy.task import TideTask
 
 
@@ -37,6 +38,17 @@ def build_diary(run_folder: Path) -> Observer:
     return write
 
 
+def lull(stage: Stage, settings: LullConfig) -> Made:
+    """Sets the smallest weights to zero; imports torch."""
+    import torch
+
+    model = stage.torch_model("lull")
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight[weight.abs() < settings.below] = 0.0
+    return stage.made(model, notes={"lulled_below": settings.below})
+
+
 @hookimpl
 def modelwright_tasks() -> Iterator[TaskEntry]:
     """Tide forecasting."""
@@ -54,3 +66,9 @@ def modelwright_tasks() -> Iterator[TaskEntry]:
 def modelwright_observers() -> Iterator[ObserverEntry]:
     """A diary in plain words."""
     yield ObserverEntry("tide-diary", "keeps a diary of the run in diary.txt", build=build_diary)
+
+
+@hookimpl
+def modelwright_compressors() -> Iterator[CompressorEntry]:
+    """Calms a network down."""
+    yield CompressorEntry("tide-lull", "sets the smallest weights to zero", config=LullConfig, run=lull)

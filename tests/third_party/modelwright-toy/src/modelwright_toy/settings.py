@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from modelwright import DataConfig, ModelConfig, TaskConfig
+from modelwright.compression.stages import StageConfig
 
 
 class TideData(DataConfig):
@@ -30,3 +31,10 @@ class TideConfig(TaskConfig):
 
     data: TideData = TideData()
     model: TideModel = TideModel()
+
+
+class LullConfig(StageConfig):
+    """A stage of compression."""
+
+    below: Annotated[float, Field(gt=0)] = 0.01
+    """Weights nearer to zero than this become zero."""
