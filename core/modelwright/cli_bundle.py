@@ -147,7 +147,8 @@ class _Told:
         for answer in self._answers:
             if answer.error:
                 self.failed += 1
-                print(f"modelwright: {answer.error}", file=sys.stderr)
+                where = "" if answer.name in answer.error else f"{answer.name}: "
+                print(f"modelwright: {where}{answer.error}", file=sys.stderr)
             yield answer
 
 
@@ -158,7 +159,9 @@ def _records(answers: Iterable[Answer], codec: Codec) -> Iterator[tuple[Answer, 
 
 def _write_table(answers: Iterable[Answer], codec: Codec) -> None:
     rows = list(_records(answers, codec))
-    names = list(next((record for _, record in rows if record), {}))[:SHOWN]
+    first = next((record for _, record in rows if record), {})
+    plain = [name for name, value in first.items() if not isinstance(value, (list, dict))]
+    names = (plain or list(first))[:SHOWN]
     listed = table("name", *names)
     for answer, record in rows:
         cells = [f"failed: {answer.error}"] if answer.error else [_short(record.get(name)) for name in names]
