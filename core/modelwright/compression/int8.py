@@ -1,0 +1,411 @@
+"""Writes graphs with 8-bit numbers in them. Knows ONNX and ONNX Runtime's quantizer; knows no model and no score.
+
+Numbers: weights are signed and symmetric, with a scale for each output channel; activations unsigned, with one scale and
+zero point a tensor; biases are int32 (Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
+Integer-Arithmetic-Only Inference"; Krishnamoorthi 2018, "Quantizing deep convolutional networks").
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+MULTIPLY = ("Conv", "Gemm", "MatMul")
+"""Operators that a CPU computes in integers faster than in float."""
+JOIN = ("Add", "Concat")
+"""Operators that bring several tensors together; in 8 bits only where all of these are."""
+PASS = (
+    *("Relu", "Clip", "MaxPool", "AveragePool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze"),
+    *("Slice", "Pad", "Split", "Resize"),
+)
+"""Operators that take their first input's numbers on."""
+STORED = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1, "MatMul": -1, "Gather": 0, "LSTM": 1, "GRU": 1, "RNN": 1}
+"""Operators whose weights can be stored in 8 bits, with the axis of channels in them."""
+WEIGHTS = {"Gather": (0,), "LSTM": (1, 2), "GRU": (1, 2), "RNN": (1, 2)}
+"""Where weights stand among an operator's inputs; elsewhere: second."""
+DYNAMIC = ("MatMul", "Gemm", "LSTM")
+"""Operators whose activations can be quantized at run time with a gain.
+
+Convolutions cannot: ONNX Runtime's integer convolution takes 2 to 3.5 times as long as its float one, so that their
+weights are stored in 8 bits and the rest stays as it is.
+"""
+LEAST = 64
+"""Numbers below which a tensor is not worth a scale."""
+
+
+class Writer(ABC):
+    """Writes a float graph anew, with some of its nodes in 8 bits.
+
+    Attributes:
+        layers: names of the nodes that can be, in the graph's order.
+        unbounded: names of those that cannot, since values in them are not finite.
+        model: the float graph, prepared: batch norms are part of convolutions, every node has a name.
+        operators: node -> its operator.
+    """
+
+    def __init__(self, source: Path, folder: Path) -> None:
+        self.model = prepared(source, folder)
+        self.operators = {node.name: node.op_type for node in self.model.graph.node}
+        self.layers: list[str] = []
+        self.unbounded: list[str] = []
+        self._folder = folder
+
+    @abstractmethod
+    def write(self, target: Path, layers: Collection[str]) -> None:
+        """Writes the graph with exactly these layers in 8 bits, and whatever only passes their numbers on."""
+
+    def possible(self, layers: Collection[str]) -> list[str]:
+        """Those of some layers that are worth it together, in the graph's order."""
+        return [name for name in self.layers if name in layers]
+
+
+class Static(Writer):
+    """Weights and activations in 8 bits, ranges of activations from samples.
+
+    Args:
+        batches: what the graph takes, in the order of its inputs.
+        reduce_range: weights within 7 bits, so that no processor's 16-bit sums overflow.
+    """
+
+    def __init__(
+        self, source: Path, folder: Path, batches: Iterable[Sequence[np.ndarray]], *, reduce_range: bool
+    ) -> None:
+        super().__init__(source, folder)
+        self._reduce_range = reduce_range
+        path = folder / "prepared.onnx"
+        onnx.save(self.model, path)
+        self._ranges = _calibrated(path, folder / "augmented.onnx", batches)
+        floats, constant = _floats(self.model), _constant(self.model)
+        for node in self.model.graph.node:
+            if node.op_type in (*MULTIPLY, *JOIN):
+                if all(name in floats for name in (*node.input, *node.output) if name):
+                    (self.layers if self._bounded(node) else self.unbounded).append(node.name)
+            elif _stored(constant, node):
+                self.layers.append(node.name)
+
+    def _bounded(self, node: NodeProto) -> bool:
+        known = [self._ranges[name].range_value for name in (*node.input, *node.output) if name in self._ranges]
+        return all(np.isfinite(bound).all() for pair in known for bound in pair)
+
+    def possible(self, layers: Collection[str]) -> list[str]:
+        """Without joins of tensors that are not all in 8 bits: numbers would go to and fro."""
+        together = {*self._nodes(layers), *self._only_stored(layers)}
+        return [name for name in self.layers if name in together]
+
+    def _only_stored(self, layers: Collection[str]) -> list[str]:
+        """Layers that are computed in float from weights stored in 8 bits."""
+        return [name for name in layers if self.operators[name] not in (*MULTIPLY, *JOIN)]
+
+    def write(self, target: Path, layers: Collection[str]) -> None:
+        """As quantize/dequantize pairs around each layer, which a runtime fuses with it."""
+        from onnxruntime.quantization import QDQQuantizer, QuantType
+
+        nodes = {*self._nodes(layers), *layers}
+        model = _copy(self.model)
+        store_weights(model, self._only_stored(layers))
+        with quiet():
+            quantizer = QDQQuantizer(
+                model,
+                per_channel=True,
+                reduce_range=self._reduce_range,
+                weight_qType=QuantType.QInt8,
+                activation_qType=QuantType.QUInt8,
+                tensors_range=self._ranges,
+                nodes_to_quantize=sorted(nodes),
+                nodes_to_exclude=[],
+                op_types_to_quantize=[*MULTIPLY, *JOIN, *PASS],
+                extra_options={},
+            )
+            quantizer.quantize_model()
+        written = quantizer.model.model
+        _keep_float_results(written, nodes)
+        save(written, target)
+
+    def _nodes(self, layers: Collection[str]) -> list[str]:
+        """Layers and what stands between them, as far as numbers are in 8 bits there."""
+        small: set[str] = set()
+        nodes: list[str] = []
+        for node in self.model.graph.node:
+            if node.op_type in MULTIPLY:
+                chosen = node.name in layers
+            elif node.op_type in JOIN:
+                chosen = node.name in layers and all(name in small for name in node.input)
+            else:
+                chosen = node.op_type in PASS and node.input[0] in small
+            if chosen:
+                nodes.append(node.name)
+                small.update(node.output)
+        return nodes
+
+
+class Weights(Writer):
+    """Weights stored in 8 bits, all arithmetic in float: smaller, not faster."""
+
+    def __init__(self, source: Path, folder: Path) -> None:
+        super().__init__(source, folder)
+        constant = _constant(self.model)
+        self.layers = [node.name for node in self.model.graph.node if _stored(constant, node)]
+
+    def write(self, target: Path, layers: Collection[str]) -> None:
+        """Each weight as int8 numbers with scales."""
+        model = _copy(self.model)
+        store_weights(model, layers)
+        save(model, target)
+
+
+class Dynamic(Weights):
+    """Weights in 8 bits; activations of linear and recurrent layers too, with ranges found at run time."""
+
+    def __init__(self, source: Path, folder: Path, *, reduce_range: bool) -> None:
+        super().__init__(source, folder)
+        self._reduce_range = reduce_range
+
+    def write(self, target: Path, layers: Collection[str]) -> None:
+        """Linear and recurrent layers as integer operators; other weights are only stored in 8 bits."""
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        operators = self.operators
+        run = [name for name in layers if operators[name] in DYNAMIC]
+        model = _copy(self.model)
+        store_weights(model, [name for name in layers if name not in run])
+        if run:
+            path, written = self._folder / "stored.onnx", self._folder / "dynamic.onnx"
+            onnx.save(model, path)
+            with quiet():
+                quantize_dynamic(
+                    path,
+                    written,
+                    op_types_to_quantize=["MatMul", "LSTM"],
+                    per_channel=True,
+                    reduce_range=self._reduce_range,
+                    weight_type=QuantType.QInt8,
+                    # A Gemm becomes a MatMul of this name.
+                    nodes_to_quantize=[*run, *(f"{name}_MatMul" for name in run)],
+                )
+            model = onnx.load(written)
+        save(model, target)
+
+
+# Before and after -----------------------------------------------------------------------------------------------------
+
+
+def prepared(source: Path, folder: Path) -> ModelProto:
+    """A graph as the quantizer wants it: batch norms folded, types of all tensors known, each node with a name."""
+    from onnxruntime.quantization import quant_pre_process
+
+    with quiet():
+        # Symbolic inference of shapes fails on some graphs; types are all that is needed here.
+        quant_pre_process(str(source), str(folder / "simple.onnx"), skip_symbolic_shape=True)
+    model = onnx.load(folder / "simple.onnx")
+    taken: set[str] = set()
+    for number, node in enumerate(model.graph.node):
+        if not node.name or node.name in taken:
+            node.name = f"{node.op_type}_{number}"
+        taken.add(node.name)
+    return model
+
+
+def save(model: ModelProto, target: Path) -> None:
+    """Writes a graph with what is needed to run it and nothing else.
+
+    The quantizer's long names for a few numbers per channel would be a good part of a small model.
+    """
+    graph = model.graph
+    del graph.value_info[:]
+    del graph.quantization_annotation[:]
+    del model.metadata_props[:]
+    model.doc_string = graph.doc_string = ""
+    _drop_zeros(graph)
+    used = {name for node in graph.node for name in node.input}
+    kept = [each for each in graph.initializer if each.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    outside = {each.name for each in (*graph.input, *graph.output)}
+    if not any(attribute.type in (attribute.GRAPH, attribute.GRAPHS) for node in graph.node for attribute in node.attribute):
+        short: dict[str, str] = {}
+
+        def rename(name: str) -> str:
+            if not name or name in outside:
+                return name
+            while (new := short.setdefault(name, f"t{len(short)}")) in outside:
+                short[name] = f"t{len(short)}_"
+            return new
+
+        for node in graph.node:
+            node.doc_string = ""
+            del node.metadata_props[:]
+            if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+                node.name = ""
+            node.input[:] = [rename(name) for name in node.input]
+            node.output[:] = [rename(name) for name in node.output]
+        for each in graph.initializer:
+            each.name = rename(each.name)
+    onnx.save(model, target)
+
+
+def _drop_zeros(graph: Any) -> None:
+    """Zero points of biases, which are zero: the format takes them for granted.
+
+    Those of weights stay: without, the runtime computes a Gemm in float.
+    """
+    constant = {each.name: each for each in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and len(node.input) > 2 and node.input[2] in constant:
+            zero = constant[node.input[2]]
+            if zero.data_type == TensorProto.INT32 and not numpy_helper.to_array(zero).any():
+                del node.input[2]
+
+
+def _keep_float_results(model: ModelProto, nodes: Collection[str]) -> None:
+    """Takes away the rounding of a linear layer's result where no 8-bit node takes it, as at the graph's end.
+
+    The layer multiplies integers all the same; its result is more exact and costs two operators less. Convolutions
+    need it: without, the runtime computes them in float.
+    """
+    graph = model.graph
+    made = {name: node for node in graph.node for name in node.output}
+    users: dict[str, list[NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            users.setdefault(name, []).append(node)
+    gone: list[NodeProto] = []
+    for node in graph.node:
+        rounding = made.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
+        layer = made.get(rounding.input[0]) if rounding is not None else None
+        if rounding is None or layer is None or layer.op_type not in ("Gemm", "MatMul") or layer.name not in nodes:
+            continue
+        if any(user.name in nodes for user in users.get(node.output[0], [])):
+            continue
+        if len(users[layer.output[0]]) == len(users[rounding.output[0]]) == 1:
+            layer.output[0] = node.output[0]
+            gone += [rounding, node]
+    for node in gone:
+        graph.node.remove(node)
+
+
+def store_weights(model: ModelProto, layers: Collection[str]) -> None:
+    """Replaces the weights of some layers by int8 numbers and their scales, in place.
+
+    A Cast and a Mul bring them back, which the runtime does once, on loading. A DequantizeLinear it would run on each
+    call, and take 6 times as long for `resnet20` as with float weights.
+    """
+    graph = model.graph
+    constant = _constant(model)
+    done: dict[tuple[str, int], str] = {}
+    nodes: list[NodeProto] = []
+    for node in graph.node:
+        for position, axis in _stored(constant, node) if node.name in layers else []:
+            name = node.input[position]
+            if (name, axis) not in done:
+                numbers, scales = rounded(numpy_helper.to_array(constant[name]), axis=axis)
+                stem = f"{name}_{axis}"
+                done[name, axis] = f"{stem}_float"
+                graph.initializer.append(numpy_helper.from_array(numbers, f"{stem}_int8"))
+                graph.initializer.append(numpy_helper.from_array(scales, f"{stem}_scale"))
+                nodes.append(helper.make_node("Cast", [f"{stem}_int8"], [f"{stem}_cast"], to=TensorProto.FLOAT))
+                nodes.append(helper.make_node("Mul", [f"{stem}_cast", f"{stem}_scale"], [done[name, axis]]))
+            node.input[position] = done[name, axis]
+        nodes.append(_copy_node(node))
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def rounded(values: np.ndarray, *, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weights as int8 numbers and one scale per channel; ``numbers * scales`` is at most half a scale away.
+
+    Args:
+        axis: of the channels.
+
+    >>> numbers, scales = rounded(np.array([[1.0, -2.0], [0.5, 0.1]], np.float32), axis=0)
+    >>> numbers.tolist()
+    [[64, -127], [127, 25]]
+    """
+    others = tuple(each for each in range(values.ndim) if each != axis)
+    largest = np.abs(values).max(axis=others, keepdims=True).astype(np.float32)
+    # The smallest scales are for channels that are all zero, or as good as.
+    scales = np.maximum(largest / np.float32(127), np.finfo(np.float32).tiny)
+    numbers = np.clip(np.rint(values / scales), -127, 127).astype(np.int8)
+    return numbers, scales
+
+
+def _stored(constant: Mapping[str, TensorProto], node: NodeProto) -> list[tuple[int, int]]:
+    """Inputs of a node that are weights worth storing in 8 bits: (position, axis of channels)."""
+    found: list[tuple[int, int]] = []
+    for position in WEIGHTS.get(node.op_type, (1,)) if node.op_type in STORED else ():
+        weights = constant.get(node.input[position]) if position < len(node.input) else None
+        if weights is None or weights.data_type != TensorProto.FLOAT or len(weights.dims) < 2:
+            continue
+        if np.prod(weights.dims) >= LEAST:
+            turned = any(each.name == "transB" and each.i for each in node.attribute)
+            found.append((position, 0 if turned else STORED[node.op_type] % len(weights.dims)))
+    return found
+
+
+def _constant(model: ModelProto) -> dict[str, TensorProto]:
+    return {each.name: each for each in model.graph.initializer}
+
+
+# Calibration ----------------------------------------------------------------------------------------------------------
+
+
+def _calibrated(path: Path, augmented: Path, batches: Iterable[Sequence[np.ndarray]]) -> Any:
+    """The least and the greatest value of each tensor around a layer, over all batches."""
+    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, create_calibrator
+
+    class Reader(CalibrationDataReader):
+        def __init__(self, names: Sequence[str]) -> None:
+            self._left: Iterator[Sequence[np.ndarray]] = iter(batches)
+            self._names = names
+
+        def get_next(self) -> dict[str, np.ndarray] | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+            batch = next(self._left, None)
+            return None if batch is None else dict(zip(self._names, batch, strict=True))
+
+    with quiet():
+        calibrator = create_calibrator(
+            path, [*MULTIPLY, *JOIN, *PASS], str(augmented), calibrate_method=CalibrationMethod.MinMax
+        )
+        calibrator.collect_data(Reader([each.name for each in onnx.load(path).graph.input]))
+        return calibrator.compute_data()
+
+
+def _floats(model: ModelProto) -> set[str]:
+    """Names of the tensors that hold float32 numbers."""
+    graph = model.graph
+    typed = (*graph.value_info, *graph.input, *graph.output)
+    found = {each.name for each in typed if each.type.tensor_type.elem_type == TensorProto.FLOAT}
+    return found | {each.name for each in graph.initializer if each.data_type == TensorProto.FLOAT}
+
+
+@contextlib.contextmanager
+def quiet() -> Generator[None]:
+    """Keeps the quantizer's advice off the terminal."""
+    before, severity = logging.root.manager.disable, 2
+    logging.disable(logging.CRITICAL)
+    onnxruntime.set_default_logger_severity(3)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+        onnxruntime.set_default_logger_severity(severity)
+
+
+def _copy(model: ModelProto) -> ModelProto:
+    copied = ModelProto()
+    copied.CopyFrom(model)
+    return copied
+
+
+def _copy_node(node: NodeProto) -> NodeProto:
+    copied = NodeProto()
+    copied.CopyFrom(node)
+    return copied
