@@ -1,9 +1,9 @@
 """Follows channels through one run of a model. Knows which tensors are the model's own; the rules stand in `rules.py`.
 
 Operations are seen as the model calls them (a `TorchFunctionMode`): beside each activation stands whose channels lie
-along which of its axes. Operations that move values about are carried out on the channels' positions as well; pointwise
-ones unite the channels that meet; layers bind an axis of a parameter to the channels that it reads or makes. Whatever is
-not known freezes the channels that go into it.
+along which of its axes. Operations that move values about are carried out on the channels' positions as well;
+pointwise ones unite the channels that meet; layers bind an axis of a parameter to the channels that it reads or makes.
+Whatever is not known freezes the channels that go into it.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
 import torch
@@ -56,7 +57,7 @@ class Kept:
     def from_json(cls, values: Mapping[str, Any]) -> Kept:
         """Back from there."""
         indices = tuple(int(index) for index in values["kept"])
-        ascending = all(a < b for a, b in zip(indices, indices[1:], strict=False))
+        ascending = all(a < b for a, b in pairwise(indices))
         if not indices or not ascending or indices[0] < 0 or indices[-1] >= values["of"]:
             raise ValueError(f"{list(indices)} are no indices of {values['of']}")
         return cls(int(values["of"]), indices)
@@ -93,19 +94,16 @@ class Resize:
             CheckpointError: the model has no such layer, or of another size.
         """
         module = _submodule(model, self.module)
-        before = {name: tensor.shape for name, tensor in module.named_parameters(recurse=False)}
+        news: dict[Tensor, Tensor] = {}
         for name, axes in self.tensors.items():
             old = getattr(module, name, None)
             if not isinstance(old, Tensor):
                 raise _foreign(f"{self.module}.{name}")
-            new = old.detach()
-            for axis, kept in axes.items():
-                if axis >= new.ndim:
-                    raise _foreign(f"axis {axis} of {self.module}.{name}")
-                kept.check(new.shape[axis], f"{self.module}.{name}")
-                new = new.index_select(axis, torch.tensor(kept.indices, device=new.device))
-            _put(model, old, new)
-        _tell_sizes(module, before)
+            news[old] = _cut(old, axes, f"{self.module}.{name}")
+        for holder in _holders(model, news):  # more than the one module, where weights are tied
+            before = {name: parameter.shape for name, parameter in holder.named_parameters(recurse=False)}
+            _put(holder, news)
+            _tell_sizes(holder, before)
 
     def as_json(self) -> dict[str, Any]:
         """As it is stored."""
@@ -195,9 +193,10 @@ class Fold:
             grouped = weight.unflatten(0, (layer.groups, -1)) * scale.view(
                 layer.groups, 1, -1, *[1] * (weight.ndim - 2)
             )
-            _put(model, weight, grouped.flatten(0, 1))
+            new = grouped.flatten(0, 1)
         else:
-            _put(model, weight, weight * scale.view(-1, *[1] * (weight.ndim - 1)))
+            new = weight * scale.view(-1, *[1] * (weight.ndim - 1))
+        layer.weight = nn.Parameter(new, requires_grad=weight.requires_grad)
         layer.bias = nn.Parameter(bias.to(weight.dtype).clone(), requires_grad=weight.requires_grad)
         for parent in model.modules():
             for name, child in parent.named_children():
@@ -283,15 +282,33 @@ def _submodule(model: nn.Module, name: str) -> nn.Module:
         raise _foreign(f"module {name}") from error
 
 
-def _put(model: nn.Module, old: Tensor, new: Tensor) -> None:
-    """Puts a tensor in another's place, wherever the model holds it (tied weights)."""
-    if isinstance(old, nn.Parameter):
-        new = nn.Parameter(new.detach().contiguous(), requires_grad=old.requires_grad)
-    for module in model.modules():
-        for held in (module._parameters, module._buffers):
-            for name, tensor in held.items():
-                if tensor is old:
-                    cast("dict[str, Tensor]", held)[name] = new
+def _cut(old: Tensor, axes: Mapping[int, Kept], what: str) -> Tensor:
+    new = old.detach()
+    for axis, kept in axes.items():
+        if axis >= new.ndim:
+            raise _foreign(f"axis {axis} of {what}")
+        kept.check(new.shape[axis], what)
+        new = new.index_select(axis, torch.tensor(kept.indices, device=new.device))
+    return nn.Parameter(new.contiguous(), requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else new
+
+
+def _held(module: nn.Module) -> dict[str, Tensor]:
+    """A module's own parameters and buffers by name."""
+    return {
+        **dict(module.named_parameters(recurse=False, remove_duplicate=False)),
+        **dict(module.named_buffers(recurse=False, remove_duplicate=False)),
+    }
+
+
+def _holders(model: nn.Module, tensors: Mapping[Tensor, Tensor]) -> list[nn.Module]:
+    return [module for module in model.modules() if any(tensor in tensors for tensor in _held(module).values())]
+
+
+def _put(module: nn.Module, news: Mapping[Tensor, Tensor]) -> None:
+    """Puts tensors in the place of others."""
+    for name, tensor in _held(module).items():
+        if tensor in news:
+            setattr(module, name, news[tensor])
 
 
 def _outputs(layer: nn.Module) -> int:

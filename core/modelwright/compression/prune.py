@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 
-from modelwright.compression.cost import cost
+from modelwright.compression.cost import cost, parameters
 from modelwright.compression.graph import Graph, Layer, trace
 from modelwright.compression.plan import Plan, replay
 from modelwright.errors import CompressionError
@@ -174,12 +174,9 @@ def _share(model: nn.Module, inputs: Sequence[Tensor], graph: Graph, of: Of) -> 
         total = sum(len(layer.groups) * layer.width for layer in graph.layers)
         width = {group: layer.width for layer in graph.layers for group in layer.groups}
         return lambda gone: 1 - sum(width[group] for group in gone) / total
-    before = getattr(cost(model, inputs), of)
-
-    def measured(gone: set[int]) -> float:
-        return getattr(cost(replay(copy.deepcopy(model), graph.plan(gone)), inputs), of) / before
-
-    return measured
+    count = parameters if of == "parameters" else lambda each: cost(each, inputs).macs
+    before = count(model)
+    return lambda gone: count(replay(copy.deepcopy(model), graph.plan(gone))) / before
 
 
 def _search(candidates: _Candidates, keep: float, of: Of, share: Callable[[set[int]], float]) -> set[int]:

@@ -1,7 +1,7 @@
 """What each of torch's operations does with channels. Knows operations, no layer and no model.
 
-A rule is told of a call that was made and says whose channels the result holds; on the way it unites, binds and freezes.
-Operations go by their names, which torch uses alike for functions, methods and operators.
+A rule is told of a call that was made and says whose channels the result holds; on the way it unites, binds and
+freezes. Operations go by their names, which torch uses alike for functions, methods and operators.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import torch
 from torch import Tensor
 
-from modelwright.compression.labels import NONE, Channels
+from modelwright.compression.labels import NONE, Channels, Labels
 from modelwright.compression.plan import whole_groups
 
 if TYPE_CHECKING:
@@ -163,13 +163,25 @@ def _lie(follow: Follower, labels: Tensor, positions: Tensor) -> Channels | None
         else:
             follow.labels.freeze(labels)
     varying = [a for a in range(positions.ndim) if bool((positions != positions.narrow(a, 0, 1)).any())]
-    # Of several axes (groups x channels of a group) the longest; along the others all must go together.
-    axis = max(varying, key=lambda a: (positions.shape[a], a)) if varying else min(1, positions.ndim - 1)
+    # Of several axes (groups x channels of a group, pixels) the one that leaves most to choose from; along the others
+    # all must go together.
+    axis = varying[0] if len(varying) == 1 else min(1, positions.ndim - 1)
+    if len(varying) > 1:
+        axis = max(varying, key=lambda each: len(_together(positions, each, len(labels)).unique()))
+    together = _together(positions, axis, len(labels))
+    follow.labels.unite(labels, labels[together])
+    return Channels(axis, labels[positions.movedim(axis, 0).flatten(1)[:, 0] if positions.ndim > 1 else positions])
+
+
+def _together(positions: Tensor, axis: int, count: int) -> Tensor:
+    """For each of `count` channels, one that stands for all it shares a place along an axis with."""
     rows = positions.movedim(axis, 0).reshape(positions.shape[axis], -1)
     first = rows[:, :1]
-    pairs = (first * len(labels) + rows)[rows != first].unique()
-    follow.labels.unite(labels[pairs // len(labels)], labels[pairs % len(labels)])
-    return Channels(axis, labels[first[:, 0]])
+    pairs = (first * count + rows)[rows != first].unique()
+    labels = Labels()
+    names = labels.fresh(count)
+    labels.unite(names[pairs // count], names[pairs % count])
+    return labels.roots(names)
 
 
 def cat(follow: Follower, call: Call) -> Found:
@@ -357,10 +369,10 @@ def _rules() -> dict[str, Rule]:
     named: dict[Rule, str] = {
         pointwise: """
             add iadd radd sub isub rsub mul imul rmul div idiv rdiv truediv itruediv rtruediv true_divide floor_divide
-            pow rpow neg abs exp exp2 expm1 log log1p sqrt rsqrt square reciprocal sign erf sin cos sinc round floor ceil
-            trunc relu relu6 leaky_relu elu selu celu gelu silu mish sigmoid tanh hardswish hardsigmoid hardtanh softplus
-            softsign logsigmoid hardshrink softshrink tanhshrink threshold rrelu clamp clip clamp_min clamp_max maximum
-            minimum where masked_fill addcmul addcdiv lerp nan_to_num eq ne lt le gt ge logical_not logical_and
+            pow rpow neg abs exp exp2 expm1 log log1p sqrt rsqrt square reciprocal sign erf sin cos sinc round floor
+            ceil trunc relu relu6 leaky_relu elu selu celu gelu silu mish sigmoid tanh hardswish hardsigmoid hardtanh
+            softplus softsign logsigmoid hardshrink softshrink tanhshrink threshold rrelu clamp clip clamp_min clamp_max
+            maximum minimum where masked_fill addcmul addcdiv lerp nan_to_num eq ne lt le gt ge logical_not logical_and
             logical_or""",
         carry: """
             to type type_as float half double bfloat16 cpu cuda clone contiguous detach data requires_grad alias dropout
