@@ -183,18 +183,23 @@ def _write_jsonl(answers: Iterable[Answer], codec: Codec) -> None:
 
 
 def _write_csv(answers: Iterable[Answer], codec: Codec) -> None:
-    """Columns: name, those of the first record, error; lists and the like as JSON."""
-    rows = list(_records(answers, codec))
+    """Columns: name, those of the first record (a dict in it as one column for each key), error; lists as JSON."""
+    rows = [(answer, _flat(record)) for answer, record in _records(answers, codec)]
     names = list(next((record for _, record in rows if record), {}))
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["name", *names, "error"])
     for answer, record in rows:
-        cells = [record.get(name, "") for name in names]
-        writer.writerow([answer.name, *(_cell(cell) for cell in cells), answer.error])
+        writer.writerow([answer.name, *(record.get(name, "") for name in names), answer.error])
 
 
-def _cell(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else value
+def _flat(record: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in record.items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{key}": each for key, each in value.items()}
+        else:
+            flat[name] = json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
+    return flat
 
 
 WRITERS = {"table": _write_table, "jsonl": _write_jsonl, "csv": _write_csv}

@@ -6,7 +6,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,9 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import get_worker_info
 
-from modelwright.codec import Columns, Context
+from modelwright.codec import Columns
 from modelwright.task import Batch, Datasets, Example, Input, Key, Keyed, Keys, Losses, Objective, Progress
-from modelwright.testing.toy import Spirals, ToyCodec, ToyNetwork, ToyTask
+from modelwright.testing.toy import Spirals, ToyNetwork, ToyTask
+from modelwright.testing.toy_codec import ToyCodec
+from tests.core.toy_codecs import Forgetful, TwiceCodec, UpsideDown
 
 # Data -----------------------------------------------------------------------------------------------------------------
 
@@ -267,12 +269,6 @@ class OtherObjective(ToyTask):
     objective = Objective("precision", "max")
 
 
-@dataclass(frozen=True)
-class UpsideDown(ToyCodec):
-    def decode(self, outputs: Mapping[str, np.ndarray], context: Context | None) -> Columns:
-        return super().decode({"logits": -outputs["logits"]}, context)
-
-
 class TakesTheWorst(ToyTask):
     codec = UpsideDown()
 
@@ -280,6 +276,28 @@ class TakesTheWorst(ToyTask):
 class NotPerfect(ToyTask):
     def perfect(self, truths: Columns) -> Columns:
         return Columns({"probabilities": np.roll(super().perfect(truths).array("probabilities"), 1, axis=1)})
+
+
+# Export ---------------------------------------------------------------------------------------------------------------
+
+
+class HasAForgetfulCodec(ToyTask):
+    codec = Forgetful(scale=2.0)
+
+
+@dataclass(frozen=True)
+class BesideTorch(ToyCodec):
+    """Its module imports torch."""
+
+
+class HasItsCodecBesideTorch(ToyTask):
+    codec = BesideTorch()
+
+
+class LoopsOverSamples(OfOtherNetwork):
+    class network(ToyNetwork):
+        def forward(self, point: Tensor) -> dict[str, Tensor]:
+            return super().forward(torch.stack([point[row] for row in range(len(point))]))
 
 
 # Good in their own way ------------------------------------------------------------------------------------------------
@@ -306,18 +324,6 @@ class BatchNormed(OfOtherNetwork):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             self.layers.insert(1, nn.BatchNorm1d(self.layers[0].out_features))
-
-
-@dataclass(frozen=True)
-class TwiceCodec(ToyCodec):
-    """Makes two samples of each point and averages what is said of them."""
-
-    def prepare(self, raws: Sequence[Any]) -> list[Any]:
-        return [replace(sample, row=row) for row, sample in enumerate(super().prepare(raws)) for _ in range(2)]
-
-    def merge(self, parts: Sequence[Columns]) -> Columns:
-        mean = np.mean([part.array("probabilities") for part in parts], axis=0)
-        return Columns({"probabilities": mean})
 
 
 class Windowed(OfOtherPoints):

@@ -120,6 +120,9 @@ BROKEN: list[tuple[str, TaskEntry]] = [
     ("objective_is_measured", broken("OtherObjective")),
     ("learning_improves_the_objective", broken("TakesTheWorst")),
     ("the_truth_scores_best", broken("NotPerfect")),
+    ("codec_round_trips", broken("HasAForgetfulCodec")),
+    ("codec_round_trips", broken("HasItsCodecBesideTorch")),
+    ("export_agrees", broken("LoopsOverSamples")),
     ("resume_is_exact", broken("CountsItself")),
     ("ranks_agree", broken("DrawsPerRank")),
 ]
