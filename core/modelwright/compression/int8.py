@@ -1,7 +1,7 @@
 """Writes graphs with 8-bit numbers in them. Knows ONNX and ONNX Runtime's quantizer; knows no model and no score.
 
-Numbers: weights are signed and symmetric, with a scale for each output channel; activations unsigned, with one scale and
-zero point a tensor; biases are int32 (Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
+Weights are signed and symmetric, with a scale for each output channel; activations unsigned, with one scale and zero
+point a tensor; biases are int32 (Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
 Integer-Arithmetic-Only Inference"; Krishnamoorthi 2018, "Quantizing deep convolutional networks").
 """
 
@@ -230,7 +230,9 @@ def save(model: ModelProto, target: Path) -> None:
     del graph.initializer[:]
     graph.initializer.extend(kept)
     outside = {each.name for each in (*graph.input, *graph.output)}
-    if not any(attribute.type in (attribute.GRAPH, attribute.GRAPHS) for node in graph.node for attribute in node.attribute):
+    if not any(
+        attribute.type in (attribute.GRAPH, attribute.GRAPHS) for node in graph.node for attribute in node.attribute
+    ):
         short: dict[str, str] = {}
 
         def rename(name: str) -> str:
@@ -389,7 +391,7 @@ def _floats(model: ModelProto) -> set[str]:
 @contextlib.contextmanager
 def quiet() -> Generator[None]:
     """Keeps the quantizer's advice off the terminal."""
-    before, severity = logging.root.manager.disable, 2
+    before, severity = logging.root.manager.disable, 2  # onnxruntime's own: warnings
     logging.disable(logging.CRITICAL)
     onnxruntime.set_default_logger_severity(3)
     try:

@@ -172,8 +172,8 @@ class _Search:
         if kept is None:
             least = min([worst, *drops.values()])
             raise CompressionError(
-                f"no layer can be in 8 bits with max_drop={self._max_drop:g}: the score drops by {worst:.4g} with all of "
-                f"them and by {least:.4g} at best; raise max_drop, or use kind=weights"
+                f"no layer can be in 8 bits with max_drop={self._max_drop:g}: the score drops by {worst:.4g} with all "
+                f"of them and by {least:.4g} at best; raise max_drop, or use kind=weights"
             )
         reason = f"the score drops by {worst:.4g} with all layers in 8 bits"
         records = [Kept(name, self._writer.operators[name], round(ratios[name], 1), reason) for name in kept]

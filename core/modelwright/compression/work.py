@@ -198,7 +198,7 @@ def quantize(stage: Stage, settings: QuantizeConfig) -> Made:
     kind = settings.kind
     if kind == "aware":
         model = stage.torch_model("quantization-aware training")
-        step = QuantizationAware(stage.task, model)
+        step = QuantizationAware(stage.task, model, stage.inputs())
         plan = plan + step.folded
         stage.train(step, settings.train)
         step.finish()
