@@ -229,7 +229,7 @@ def demo(
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where the run folders go.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Train every installed task (or one) on embedded data, with its recipe `quick`."""
+    """Train every installed task (or one) on embedded data, compress and export it, all with recipes `quick`."""
     from modelwright.errors import PluginError
     from modelwright.plugins import discover, recipes_of
 
@@ -251,7 +251,9 @@ def demo(
             folder = None if out is None else out / name
             return run.train(name, recipe="quick", out=folder, overwrite=overwrite, catalog=catalog, **watch)
 
-        watch(start)
+        done = watch(start)
+        if done is not None:
+            cli_compress.finish(done.folder, catalog)
 
 
 @app.command("new-plugin")

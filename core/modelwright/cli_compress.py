@@ -13,6 +13,7 @@ from modelwright.printing import console, table
 
 if TYPE_CHECKING:
     from modelwright.compression.api import Compressed
+    from modelwright.plugins import Catalog
 
 _UNITS = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
 
@@ -81,6 +82,27 @@ def register(app: typer.Typer) -> None:
             print(json.dumps({"run": str(run), "chosen": found.chosen, "variants": found.receipts}))
             return
         print_receipts(found)
+        print(f"export it: modelwright export {run} --variant {found.chosen}")
+
+
+def finish(run_folder: Path, catalog: Catalog) -> None:
+    """The end of a demo: the run's model compressed, where its task has a recipe `quick` for that, and exported."""
+    from modelwright.bundle import writing
+    from modelwright.compression.api import compress
+    from modelwright.compression.recipe import recipes_for
+    from modelwright.compression.variants import ORIGINAL
+    from modelwright.folder import read_task
+    from modelwright.observers import ConsoleProgress
+
+    chosen = ORIGINAL
+    with ConsoleProgress(console(stderr=True)) as progress:
+        if "quick" in recipes_for(catalog.task(read_task(run_folder))):
+            found = compress(run_folder, recipe="quick", catalog=catalog, observer=progress, warn=progress.say)
+            print_receipts(found)
+            chosen = found.chosen
+        bundle = writing.export(run_folder, variant=chosen, catalog=catalog, warn=progress.say)
+    print(f"bundle: {bundle}")
+    print(f"try it: modelwright predict {bundle} FILES...")
 
 
 def print_receipts(found: Compressed) -> None:
@@ -102,4 +124,3 @@ def print_receipts(found: Compressed) -> None:
     for said in found.receipt.get("verdict", ["the run's own model meets all targets"]):
         print(f"  {said}")
     print(f"report: {found.report}")
-    print(f"export it: modelwright export {found.run_folder} --variant {found.chosen}")

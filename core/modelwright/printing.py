@@ -12,11 +12,15 @@ if TYPE_CHECKING:
     from modelwright.run import Run
 
 
-def watch(start: Any) -> None:
-    """Runs something long with its progress shown, then prints the table of results and the paths."""
+def watch(start: Any) -> Run | None:
+    """Runs something long with its progress shown, then prints the table of results and the paths.
+
+    Returns:
+        The run; None on ranks that print nothing.
+    """
     if not first_rank():
         start(warn=lambda message: None)
-        return
+        return None
     screen = console(stderr=True)
     from modelwright.observers import ConsoleProgress
 
@@ -26,6 +30,7 @@ def watch(start: Any) -> None:
     print_metrics([{"task": task, **each} for each in done.results["evaluations"]])
     print(f"report: {done.report}")
     print(done.folder)
+    return done
 
 
 def print_metrics(evaluations: list[dict[str, Any]]) -> None:

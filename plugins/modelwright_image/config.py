@@ -32,7 +32,7 @@ class ImageModel(ModelConfig):
     """The network."""
 
     name: str = "lenet"
-    """lenet, alexnet, cnn, resnet20, resnet32, resnet56, or any torchvision classifier: torchvision/resnet50."""
+    """lenet, alexnet, cnn, resnet18, resnet20, resnet32, resnet56, or any of torchvision's: torchvision/resnet50."""
     normalize: Literal["data", "symmetric", "unit", "imagenet"] = "data"
     """Inside the model: by the training data's mean and deviation, to [-1, 1], to [0, 1], or ImageNet's constants."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0

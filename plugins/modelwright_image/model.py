@@ -170,7 +170,12 @@ def small_network(name: str, *, channels: int, classes: int, size: int, dropout:
     resnets = {"resnet20": 20, "resnet32": 32, "resnet56": 56}
     if name in resnets:
         return small_resnet(resnets[name], channels=channels, classes=classes, dropout=dropout), 32
-    makers: dict[str, Callable[..., nn.Module]] = {"lenet": lenet, "cnn": cnn, "alexnet": alexnet}
+    makers: dict[str, Callable[..., nn.Module]] = {
+        "lenet": lenet,
+        "cnn": cnn,
+        "alexnet": alexnet,
+        "resnet18": resnet18,
+    }
     if name not in makers:
         known = [*makers, *resnets, *(PREFIX + each for each in torchvision_names())]
         hint = f" (did you mean '{PREFIX}{name}'?)" if PREFIX + name in known else did_you_mean(name, known)
@@ -263,6 +268,17 @@ def alexnet(*, channels: int, classes: int, side: int, dropout: float) -> nn.Mod
         relu7=nn.ReLU(),
         fc8=nn.Linear(1024, classes),
     )
+
+
+def resnet18(*, channels: int, classes: int, side: int, dropout: float) -> nn.Module:
+    """ResNet-18 with the stem that is usual for small pictures: a 3x3 convolution, no pool; 11.2 M parameters."""
+    network = torchvision.models.resnet18(num_classes=classes)
+    network.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+    network.maxpool = nn.Identity()
+    if dropout:
+        network.fc = nn.Sequential(nn.Dropout(dropout), network.fc)
+    return network
 
 
 def _sequence(**layers: nn.Module) -> nn.Sequential:

@@ -390,8 +390,10 @@ def test_demo_trains_one_task_with_its_recipe_quick(command: Command, tmp_path: 
     told = command("demo", "toy", "--out", "demos")
     assert told.code == 0
     assert told.out.splitlines()[0] == "toy: say which spiral a point lies on"
-    assert told.out.splitlines()[-1] == "demos/toy"
+    assert "demos/toy" in told.out.splitlines()
+    assert told.out.splitlines()[-2] == "bundle: demos/toy/bundle"
     assert (tmp_path / "demos" / "toy" / "report.html").exists()
+    assert (tmp_path / "demos" / "toy" / "bundle" / "model.onnx").exists()
     again = command("demo", "toy", "--out", "demos")
     assert again.code == 1
     assert "add --overwrite" in again.error

@@ -201,10 +201,13 @@ def _proven(graph: Graph, layers: Sequence[Layer], model: nn.Module, inputs: Seq
     `x[:, :8]`) or computes with, and operations that torch does not tell of.
     """
     few = [tensor[:SAMPLES] for tensor in inputs]
+    # Several parts in turn: a network that lost the wrong channels may say nothing at all, with and without a mistake.
+    parts = (slice(0, 1), slice(0, -1, 2), slice(1, None, 2))
 
     def holds(some: Sequence[Layer]) -> bool:
-        return _says_the_same(
-            graph, {g for layer in some for g in layer.groups[::2][: len(layer.groups) - 1]}, model, few
+        return all(
+            _says_the_same(graph, {group for layer in some for group in layer.groups[part]}, model, few)
+            for part in parts
         )
 
     proven: list[Layer] = []

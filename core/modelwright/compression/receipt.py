@@ -54,8 +54,8 @@ class Measured:
 
 def judged_split(datasets: Datasets) -> Split:
     """The split that a receipt is about: the test where there is one."""
-    held_out: tuple[Split, ...] = ("test", "valid")
-    return next((split for split in held_out if datasets.has(split)), "train")
+    splits: tuple[Split, ...] = ("test", "valid", "train")
+    return next(split for split in splits if datasets.has(split))
 
 
 def score(task: Task, predictor: Predictor, datasets: Datasets, split: Split, config: TaskConfig) -> Scores:

@@ -6,6 +6,7 @@ Optuna (Akiba et al. 2019) chooses what to try; what a trial made is a variant l
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import time
 from collections.abc import Iterable, Sequence
@@ -124,16 +125,17 @@ class _Search:
             return
         least = {kind: self._probe(self._least, kind) for kind in KINDS} | {"": self._probe(MOST, FLOAT)}
         size, latency = min(each[0] for each in least.values()), min(each[1] for each in least.values())
+        share = f"{self._least:.0%} of the channels"
         _, too_large, too_slow = self._targets.excess(drop=None, size=size, latency_ms=latency)
         if too_large > 0:
             raise CompressionError(
-                f"max-bytes {self._targets.max_bytes:,} cannot be met: the smallest variant, {self._least:.0%} of the "
-                f"channels, takes {size:,} bytes; ask for more, or train a smaller model"
+                f"max-bytes {self._targets.max_bytes:,} cannot be met: the smallest variant, {share}, takes {size:,} "
+                "bytes; ask for more, or train a smaller model"
             )
         if too_slow > 0:
             raise CompressionError(
-                f"max-latency-ms {self._targets.max_latency_ms:g} cannot be met: the quickest variant, {self._least:.0%} of "
-                f"the channels, takes {latency:.3g} ms here; ask for more, or train a smaller model"
+                f"max-latency-ms {self._targets.max_latency_ms:g} cannot be met: the quickest variant, {share}, takes "
+                f"{latency:.3g} ms here; ask for more, or train a smaller model"
             )
 
     # A trial ----------------------------------------------------------------------------------------------------------
@@ -214,15 +216,13 @@ class _Search:
     @cached_property
     def _least(self) -> float:
         """The smallest share that pruning can leave: no layer may lose all its channels."""
-        for step in range(round((MOST - LEAST) / STEP)):
-            share = round(LEAST + step * STEP, 2)
-            try:
+        shares = np.arange(LEAST, MOST, STEP).round(2).tolist()
+        for share in shares[:-1]:
+            with contextlib.suppress(CompressionError):
                 self._pruned(share)
-            except CompressionError as error:
-                last = error
-            else:
                 return share
-        raise last
+        self._pruned(shares[-1])  # says why, where nothing can be pruned at all
+        return shares[-1]
 
     def _probe(self, keep: float, kind: str) -> tuple[int, float]:
         """Bytes and milliseconds of a variant, from a model that is pruned and not trained."""

@@ -19,7 +19,7 @@ from modelwright_image.config import ImageModel
 from modelwright_image.model import build_model, head_of, load_pretrained, torchvision_names
 from modelwright_image.weights import load_matching, read_weights
 
-SMALL = ["lenet", "cnn", "alexnet", "resnet20"]
+SMALL = ["lenet", "cnn", "alexnet", "resnet18", "resnet20"]
 
 
 def build(name="lenet", *, classes=10, channels=3, size=32, report=lambda line: None, **settings):
@@ -126,7 +126,7 @@ def test_no_detector_is_offered_as_a_classifier():
 @pytest.mark.parametrize(
     ("name", "size", "message"),
     [
-        ("lenett", 32, r"no network 'lenett' \(did you mean 'lenet'\?\); known are lenet, cnn, alexnet, resnet20"),
+        ("lenett", 32, r"no network 'lenett' \(did you mean 'lenet'\?\); known are lenet, cnn, alexnet, resnet18"),
         ("resnet50", 32, r"did you mean"),
         ("torchvision/resnet51", 32, r"torchvision has no classifier 'resnet51' \(did you mean 'resnet"),
         ("torchvision/vit_b_32", 50, r"vit_b_32 cannot take pictures of 50 x 50 pixels .*set data.size"),
