@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from modelwright.compression.tidy import copied, save, taken_within
 
 MULTIPLY = ("Conv", "Gemm", "MatMul")
 """Operators that a CPU computes in integers faster than in float."""
@@ -84,7 +87,14 @@ class Static(Writer):
         path = folder / "prepared.onnx"
         onnx.save(self.model, path)
         self._ranges = _calibrated(path, folder / "augmented.onnx", batches)
-        floats, constant = _floats(self.model), _constant(self.model)
+        bounds = {name: self._ranges[name].range_value for name in self._ranges}
+        self._endless = {
+            name for name, pair in bounds.items() if not np.isfinite(np.concatenate(pair, axis=None)).all()
+        }
+        for name in self._endless:  # the quantizer would make scales of them, used or not
+            del self._ranges.data[name]
+        # What a graph within the graph takes goes by its name, which the quantizer would give to something else.
+        floats, constant = _floats(self.model) - taken_within(self.model.graph), _constant(self.model)
         for node in self.model.graph.node:
             if node.op_type in (*MULTIPLY, *JOIN):
                 if all(name in floats for name in (*node.input, *node.output) if name):
@@ -93,8 +103,7 @@ class Static(Writer):
                 self.layers.append(node.name)
 
     def _bounded(self, node: NodeProto) -> bool:
-        known = [self._ranges[name].range_value for name in (*node.input, *node.output) if name in self._ranges]
-        return all(np.isfinite(bound).all() for pair in known for bound in pair)
+        return not self._endless.intersection((*node.input, *node.output))
 
     def possible(self, layers: Collection[str]) -> list[str]:
         """Without joins of tensors that are not all in 8 bits: numbers would go to and fro."""
@@ -110,7 +119,7 @@ class Static(Writer):
         from onnxruntime.quantization import QDQQuantizer, QuantType
 
         nodes = {*self._nodes(layers), *layers}
-        model = _copy(self.model)
+        model = copied(self.model)
         store_weights(model, self._only_stored(layers))
         with quiet():
             quantizer = QDQQuantizer(
@@ -140,7 +149,7 @@ class Static(Writer):
             elif node.op_type in JOIN:
                 chosen = node.name in layers and all(name in small for name in node.input)
             else:
-                chosen = node.op_type in PASS and node.input[0] in small
+                chosen = node.op_type in PASS and node.input[0] in small and self._bounded(node)
             if chosen:
                 nodes.append(node.name)
                 small.update(node.output)
@@ -157,7 +166,7 @@ class Weights(Writer):
 
     def write(self, target: Path, layers: Collection[str]) -> None:
         """Each weight as int8 numbers with scales."""
-        model = _copy(self.model)
+        model = copied(self.model)
         store_weights(model, layers)
         save(model, target)
 
@@ -175,7 +184,7 @@ class Dynamic(Weights):
 
         operators = self.operators
         run = [name for name in layers if operators[name] in DYNAMIC]
-        model = _copy(self.model)
+        model = copied(self.model)
         store_weights(model, [name for name in layers if name not in run])
         if run:
             path, written = self._folder / "stored.onnx", self._folder / "dynamic.onnx"
@@ -212,59 +221,6 @@ def prepared(source: Path, folder: Path) -> ModelProto:
             node.name = f"{node.op_type}_{number}"
         taken.add(node.name)
     return model
-
-
-def save(model: ModelProto, target: Path) -> None:
-    """Writes a graph with what is needed to run it and nothing else.
-
-    The quantizer's long names for a few numbers per channel would be a good part of a small model.
-    """
-    graph = model.graph
-    del graph.value_info[:]
-    del graph.quantization_annotation[:]
-    del model.metadata_props[:]
-    model.doc_string = graph.doc_string = ""
-    _drop_zeros(graph)
-    used = {name for node in graph.node for name in node.input}
-    kept = [each for each in graph.initializer if each.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
-    outside = {each.name for each in (*graph.input, *graph.output)}
-    if not any(
-        attribute.type in (attribute.GRAPH, attribute.GRAPHS) for node in graph.node for attribute in node.attribute
-    ):
-        short: dict[str, str] = {}
-
-        def rename(name: str) -> str:
-            if not name or name in outside:
-                return name
-            while (new := short.setdefault(name, f"t{len(short)}")) in outside:
-                short[name] = f"t{len(short)}_"
-            return new
-
-        for node in graph.node:
-            node.doc_string = ""
-            del node.metadata_props[:]
-            if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-                node.name = ""
-            node.input[:] = [rename(name) for name in node.input]
-            node.output[:] = [rename(name) for name in node.output]
-        for each in graph.initializer:
-            each.name = rename(each.name)
-    onnx.save(model, target)
-
-
-def _drop_zeros(graph: Any) -> None:
-    """Zero points of biases, which are zero: the format takes them for granted.
-
-    Those of weights stay: without, the runtime computes a Gemm in float.
-    """
-    constant = {each.name: each for each in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "DequantizeLinear" and len(node.input) > 2 and node.input[2] in constant:
-            zero = constant[node.input[2]]
-            if zero.data_type == TensorProto.INT32 and not numpy_helper.to_array(zero).any():
-                del node.input[2]
 
 
 def _keep_float_results(model: ModelProto, nodes: Collection[str]) -> None:
@@ -316,7 +272,7 @@ def store_weights(model: ModelProto, layers: Collection[str]) -> None:
                 nodes.append(helper.make_node("Cast", [f"{stem}_int8"], [f"{stem}_cast"], to=TensorProto.FLOAT))
                 nodes.append(helper.make_node("Mul", [f"{stem}_cast", f"{stem}_scale"], [done[name, axis]]))
             node.input[position] = done[name, axis]
-        nodes.append(_copy_node(node))
+        nodes.append(copied(node))
     del graph.node[:]
     graph.node.extend(nodes)
 
@@ -395,19 +351,9 @@ def quiet() -> Generator[None]:
     logging.disable(logging.CRITICAL)
     onnxruntime.set_default_logger_severity(3)
     try:
-        yield
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logging.disable(before)
         onnxruntime.set_default_logger_severity(severity)
-
-
-def _copy(model: ModelProto) -> ModelProto:
-    copied = ModelProto()
-    copied.CopyFrom(model)
-    return copied
-
-
-def _copy_node(node: NodeProto) -> NodeProto:
-    copied = NodeProto()
-    copied.CopyFrom(node)
-    return copied
