@@ -272,7 +272,7 @@ def alexnet(*, channels: int, classes: int, side: int, dropout: float) -> nn.Mod
 
 def resnet18(*, channels: int, classes: int, side: int, dropout: float) -> nn.Module:
     """ResNet-18 with the stem that is usual for small pictures: a 3x3 convolution, no pool; 11.2 M parameters."""
-    network = torchvision.models.resnet18(num_classes=classes)
+    network: Any = torchvision.models.resnet18(num_classes=classes)
     network.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
     network.maxpool = nn.Identity()

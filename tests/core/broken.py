@@ -188,6 +188,20 @@ class CountsItself(OfOtherNetwork):
             return {"logits": super().forward(point)["logits"] * (1 + 0.01 * self.seen)}
 
 
+class CountsItsUnits(OfOtherNetwork):
+    class network(ToyNetwork):
+        def __init__(self, hidden: int, *arguments: Any) -> None:
+            super().__init__(hidden, *arguments)
+            self.hidden = hidden
+
+        def forward(self, point: Tensor) -> dict[str, Tensor]:
+            if not self.training:
+                return super().forward(point)
+            first, *others = self.layers
+            units = first((point - self.mean) / self.std) + torch.zeros(self.hidden)
+            return {"logits": nn.Sequential(*others)(units)}
+
+
 # Loss -----------------------------------------------------------------------------------------------------------------
 
 

@@ -55,3 +55,19 @@ def train_toy(toys: Catalog, tmp_path: Path) -> Callable[..., mw.Run]:
         )
 
     return train
+
+
+@pytest.fixture(scope="session")
+def toy_run(toys: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the toy task; not to be changed."""
+    settings = {"observers": [], "evaluate.resamples": 20, "train.epochs": 8, "train.optimizer.lr": 0.01}
+    out = tmp_path_factory.mktemp("finished") / "run"
+    return mw.train("toy", out=out, catalog=toys, settings=settings, warn=lambda message: None).folder
+
+
+@pytest.fixture(scope="session")
+def toy_bundle(toys: Catalog, toy_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its bundle; not to be changed. Writing one takes seconds."""
+    from modelwright.bundle.writing import export
+
+    return export(toy_run, out=tmp_path_factory.mktemp("exported") / "bundle", catalog=toys)

@@ -217,7 +217,9 @@ def test_a_module_that_resizes_itself_is_told_once_it_matters():
     smaller = replay(copy.deepcopy(net), graph.plan(four.groups[:1]))
     (pad,) = [module for module in smaller.modules() if isinstance(module, ZeroPad)]
     assert (pad.before, pad.after) == (2, 3)
-    (five,) = [layer for layer in graph.layers if len(layer.groups) == 5 and layer.width == 1 and layer is not graph.layers[-1]]
+    (five,) = [
+        layer for layer in graph.layers if len(layer.groups) == 5 and layer.width == 1 and layer is not graph.layers[-1]
+    ]
     smaller = replay(copy.deepcopy(net), graph.plan(five.groups[:1]))
     (pad,) = [module for module in smaller.modules() if isinstance(module, ZeroPad)]
     assert (pad.before, pad.after) == (1, 3)

@@ -209,7 +209,7 @@ def test_a_join_with_something_in_float_stays_in_float(tmp_path):
 def test_a_graph_within_a_graph_keeps_what_it_takes_from_outside(tmp_path):
     net = Net(["n", 32])
     y = net.add("Gemm", "x", net.drawn("w1", 32, 32), name="first")
-    y = net.add("Gemm", y, net.drawn("w2", 32, 32), name="taken")
+    y = net.add("Relu", net.add("Gemm", y, net.drawn("w2", 32, 32), name="second"), name="taken")
     branches = {}
     for name, operator in (("then_branch", "Neg"), ("else_branch", "Abs")):
         result = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
@@ -218,7 +218,7 @@ def test_a_graph_within_a_graph_keeps_what_it_takes_from_outside(tmp_path):
     net.add("If", net.add("Greater", total, net.constant("zero", np.array(0.0)), name="more"), name="out", **branches)
     source = net.save(tmp_path / "float.onnx", "out")
     x = RNG.normal(0, 1, (9, 32)).astype(np.float32)
-    assert quantize(source, tmp_path / "int8.onnx", calibration=[(x,)]).layers == ["first"]
+    assert quantize(source, tmp_path / "int8.onnx", calibration=[(x,)]).layers == ["first", "second"]
     assert ratio(source, tmp_path / "int8.onnx", [x]) > 25
 
 

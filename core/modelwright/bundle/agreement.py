@@ -144,7 +144,7 @@ def compare(
         expected = _run("the model", lambda arrays=arrays: served(*arrays), where)
         found = _run("its graph", lambda arrays=arrays: graph(*arrays), where)
         for name, value in expected.items():
-            gap = _gap(value.numpy(), np.asarray(found[name]))
+            gap = _gap(value.detach().numpy(), np.asarray(found[name]))
             allowed = TOLERANCE if value.is_floating_point() else 0.0
             if not gap <= allowed:
                 raise ExportError(

@@ -56,6 +56,10 @@ def write_graph(
             module.eval()
         samples = Samples(task, dataset, seed=seed)
         outputs = list(served(*samples.example))
+        if clashing := {spec.name for spec in task.inputs}.intersection(outputs):
+            raise ExportError(
+                f"{', '.join(sorted(clashing))}: an output has the name of an input; give it another in model and codec"
+            )
         aside = target.parent / f".{target.name}.{os.getpid()}"
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)

@@ -87,23 +87,21 @@ class Static(Writer):
         path = folder / "prepared.onnx"
         onnx.save(self.model, path)
         self._ranges = _calibrated(path, folder / "augmented.onnx", batches)
-        bounds = {name: self._ranges[name].range_value for name in self._ranges}
-        self._endless = {
-            name for name, pair in bounds.items() if not np.isfinite(np.concatenate(pair, axis=None)).all()
-        }
-        for name in self._endless:  # the quantizer would make scales of them, used or not
+        endless = {name for name in self._ranges if not np.isfinite([*self._ranges[name].range_value]).all()}
+        for name in endless:  # the quantizer would make scales of them, used or not
             del self._ranges.data[name]
         # What a graph within the graph takes goes by its name, which the quantizer would give to something else.
         floats, constant = _floats(self.model) - taken_within(self.model.graph), _constant(self.model)
+        self._usable = floats - endless
         for node in self.model.graph.node:
-            if node.op_type in (*MULTIPLY, *JOIN):
-                if all(name in floats for name in (*node.input, *node.output) if name):
-                    (self.layers if self._bounded(node) else self.unbounded).append(node.name)
-            elif _stored(constant, node):
+            around = {name for name in (*node.input, *node.output) if name}
+            if node.op_type not in (*MULTIPLY, *JOIN):
+                if _stored(constant, node):
+                    self.layers.append(node.name)
+            elif around <= self._usable:
                 self.layers.append(node.name)
-
-    def _bounded(self, node: NodeProto) -> bool:
-        return not self._endless.intersection((*node.input, *node.output))
+            elif around <= floats:
+                self.unbounded.append(node.name)
 
     def possible(self, layers: Collection[str]) -> list[str]:
         """Without joins of tensors that are not all in 8 bits: numbers would go to and fro."""
@@ -149,7 +147,7 @@ class Static(Writer):
             elif node.op_type in JOIN:
                 chosen = node.name in layers and all(name in small for name in node.input)
             else:
-                chosen = node.op_type in PASS and node.input[0] in small and self._bounded(node)
+                chosen = node.op_type in PASS and node.input[0] in small and self._usable.issuperset(node.output)
             if chosen:
                 nodes.append(node.name)
                 small.update(node.output)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from modelwright.compression.labels import NONE, Channels, Labels
+from modelwright.compression.operations import ASK, POINTWISE
 from modelwright.compression.plan import whole_groups
 
 if TYPE_CHECKING:
@@ -367,13 +368,7 @@ def embedding(follow: Follower, call: Call) -> Found:
 
 def _rules() -> dict[str, Rule]:
     named: dict[Rule, str] = {
-        pointwise: """
-            add iadd radd sub isub rsub mul imul rmul div idiv rdiv truediv itruediv rtruediv true_divide floor_divide
-            pow rpow neg abs exp exp2 expm1 log log1p sqrt rsqrt square reciprocal sign erf sin cos sinc round floor
-            ceil trunc relu relu6 leaky_relu elu selu celu gelu silu mish sigmoid tanh hardswish hardsigmoid hardtanh
-            softplus softsign logsigmoid hardshrink softshrink tanhshrink threshold rrelu clamp clip clamp_min clamp_max
-            maximum minimum where masked_fill addcmul addcdiv lerp nan_to_num eq ne lt le gt ge logical_not logical_and
-            logical_or""",
+        pointwise: POINTWISE,
         carry: """
             to type type_as float half double bfloat16 cpu cuda clone contiguous detach data requires_grad alias dropout
             dropout1d dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout zeros_like ones_like
@@ -384,11 +379,7 @@ def _rules() -> dict[str, Rule]:
             broadcast_to repeat tile flip squeeze unsqueeze pixel_shuffle pixel_unshuffle channel_shuffle""",
         reduce: "mean sum amax amin var std logsumexp any all",
         spatial: "interpolate upsample upsample_nearest upsample_bilinear",
-        ask: """
-            size dim ndimension numel nelement element_size stride storage_offset is_contiguous is_floating_point
-            is_complex len get_device data_ptr new_zeros new_ones new_full new_empty new_tensor shape ndim dtype device
-            layout is_cuda is_nested grad_fn is_leaf is_sparse is_quantized is_mkldnn is_meta is_cpu is_mps is_xpu names
-            hash repr format""",
+        ask: ASK,
         cat: "cat concat concatenate",
         stack: "stack",
         pad: "pad",

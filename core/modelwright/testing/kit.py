@@ -25,7 +25,15 @@ from modelwright.plugins import discover
 if TYPE_CHECKING:
     from modelwright.testing.subject import Subject
 
-HOMES = ("checks_entry", "checks_data", "checks_model", "checks_metrics", "checks_export", "checks_run")
+HOMES = (
+    "checks_entry",
+    "checks_data",
+    "checks_model",
+    "checks_metrics",
+    "checks_export",
+    "checks_pruning",
+    "checks_run",
+)
 """Modules of checks, in the order in which they run."""
 LIMIT = 240.0
 """Seconds after which a check counts as hanging."""

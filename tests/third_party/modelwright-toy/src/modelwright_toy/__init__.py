@@ -1,4 +1,4 @@
-"""Tide forecasting for modelwright: a task, an observer and a stage of compression. Imports no torch until the task is built."""
+"""Tide forecasting for modelwright: a task, an observer, a stage of compression. Imports torch only when asked to."""
 
 from __future__ import annotations
 
