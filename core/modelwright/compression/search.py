@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +39,8 @@ from modelwright.task import Split
 LEAST, MOST, STEP = 0.1, 1.0, 0.05
 """Shares of the channels that are tried."""
 FLOAT = "float"
+OUT = (2**63, math.inf)
+"""Bytes and milliseconds of what cannot be made."""
 KINDS = ("static", FLOAT, "weights", "dynamic")
 FIRST: tuple[tuple[float, str], ...] = ((MOST, "static"), (MOST, FLOAT), (0.5, "static"), (0.5, FLOAT))
 """Tried before Optuna chooses: they tell most, and the first two need no training."""
@@ -144,8 +147,10 @@ class _Search:
         """How bad a trial is: what it costs, and ten times what it misses."""
         size, latency = self._probe(keep, kind)
         excess = self._targets.excess(drop=None, size=size, latency_ms=latency)
-        if max(excess) > 0.1:  # times are noisy; what is near the target is measured when it is made
-            return 100 + 10 * sum(max(each, 0) for each in excess)
+        if (size, latency) == OUT or max(
+            excess
+        ) > 0.1:  # times are noisy; what is near the target is measured when it is made
+            return 100 + 10 * min(sum(max(each, 0) for each in excess), 1e6)
         made = self._candidates.get((keep, kind)) or self._make(keep, kind)
         excess = self._targets.excess(drop=made.drop, size=made.size, latency_ms=made.latency_ms)
         return self._cost(made) + 10 * sum(max(each, 0) for each in excess)
@@ -263,7 +268,11 @@ class _Search:
         for kind in KINDS:
             if kind != FLOAT:
                 graphs[kind] = scratch / f"{kind}.onnx"
-                quantize(source, graphs[kind], kind=kind, calibration=calibration, score=None, max_drop=None)
+                try:
+                    quantize(source, graphs[kind], kind=kind, calibration=calibration, score=None, max_drop=None)
+                except CompressionError:  # it has no layer of a kind that this can store
+                    del graphs[kind]
+                    self._probed[keep, kind] = OUT
         one = [np.ascontiguousarray(array[:1]) for array in work.samples]
         loaded = {kind: Graph(path, threads=torch.get_num_threads()) for kind, path in graphs.items()}
         times = interleaved({kind: _call(graph, one) for kind, graph in loaded.items()}, seconds=1.0, least=20)
