@@ -14,7 +14,7 @@ from modelwright.events import Event
 from modelwright.testing.toy import ToyConfig, ToyTask
 from modelwright.training.checkpoint import load
 from modelwright.training.randomness import seed_everything
-from modelwright.training.steps import Supervised
+from modelwright.training.steps import Step, Supervised
 from modelwright.training.trainer import Trainer
 
 BASE = {"data.samples": 40, "train.batch_size": 10, "train.epochs": 3, "train.optimizer.lr": 0.01, "model.hidden": 8}
@@ -60,6 +60,7 @@ class Maker:
         settings: Mapping[str, Any] | None = None,
         *,
         task: type[ToyTask] = ToyTask,
+        step: Callable[[ToyTask], Step] = Supervised,
         name: str = "run",
         valid: bool = True,
         observer: Callable[[Event], None] | None = None,
@@ -80,7 +81,7 @@ class Maker:
         trainer = Trainer(
             problem,
             config,
-            Supervised(problem),
+            step(problem),
             train=datasets["train"],
             valid=datasets["valid"] if valid else None,
             folder=folder,

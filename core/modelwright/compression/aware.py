@@ -92,13 +92,14 @@ class QuantizationAware(Supervised):
 
     def _round(self, number: int, layer: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Before a layer runs: rounds its input, and puts rounded weights where it looks for its own."""
-        x, *others = args
-        if self.training:
-            self._widen(number, x.detach())
         weight = _own(layer)["weight"]
         layer.__dict__[KEPT] = weight
         _own(layer)["weight"] = round_weights(weight, bits=self._bits)
-        return (round_activations(x, self.low[number], self.high[number]), *others)
+        if not args:  # called with its input by name, which a hook cannot change
+            return args
+        if self.training:
+            self._widen(number, args[0].detach())
+        return (round_activations(args[0], self.low[number], self.high[number]), *args[1:])
 
     @torch.no_grad()
     def _widen(self, number: int, x: Tensor) -> None:
