@@ -129,7 +129,7 @@ def test_what_is_made_is_not_made_again(compressed: mw.Compressed, squeeze: Call
 
 
 def test_a_student_of_another_architecture(run: Path, squeeze: Callable[..., mw.Compressed]):
-    recipe = [{"stage": "distill", "student": {"model.hidden": 8}, "train": {"steps": 150}}]
+    recipe = [{"stage": "distill", "student": {"model.hidden": 8}, "train": {"steps": 150, "optimizer.lr": 0.02}}]
     found = squeeze(run, recipe)
     assert found.receipt["parameters"]["ratio"] < 0.3
     assert find(run, "custom").settings == {"model": {"hidden": 8}}

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from modelwright.compression.plan import Plan
 from modelwright.compression.variants import changed
-from modelwright.config import TaskConfig
+from modelwright.config import TaskConfig, nest
 from modelwright.errors import CompressionError
 from modelwright.evaluation.evaluator import Predictor, evaluate
 from modelwright.events import Event
@@ -120,7 +120,7 @@ class Stage:
             TrainingError: the loss is not finite, or memory ran out.
         """
         task = task or self.task
-        config = changed(task.config, {"train": _budget(settings)})
+        config = changed(task.config, {"train": nest(_budget(settings))})
         folder = self.folder / name
         seed_everything(config.seed, "stage")
         trainer = Trainer(

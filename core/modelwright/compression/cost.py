@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,8 +35,11 @@ def cost(model: nn.Module, inputs: Sequence[Tensor]) -> Cost:
     one = [tensor[:1] for tensor in inputs]
     # Recurrent layers and attention come in one piece, which the counter does not know, unless told otherwise.
     in_parts = torch.backends.mkldnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH)
-    with as_served(model), in_parts[0], in_parts[1], FlopCounterMode(display=False) as counter:
-        model(*one)
+    with warnings.catch_warnings():
+        # Setting these flags touches one of another vendor's GPUs, which torch then remarks upon.
+        warnings.filterwarnings("ignore", message="TF32 acceleration")
+        with as_served(model), in_parts[0], in_parts[1], FlopCounterMode(display=False) as counter:
+            model(*one)
     return Cost(parameters(model), counter.get_total_flops() // 2)
 
 
