@@ -87,7 +87,9 @@ def test_a_module_opens_with_what_it_knows_and_stays_short(path):
     assert len(text.splitlines()) <= LONGEST
 
 
+SERVES = ["runtime", "predicting", "timing", "codecs", "card"]
 CHEAP = ["modelwright", "modelwright.cli", "modelwright.codec", "modelwright.config", "modelwright.doctor"]
+CHEAP += [f"modelwright.bundle.{name}" for name in SERVES]
 
 
 @pytest.mark.parametrize("module", [*CHEAP, *sorted(NAMES), *sorted(f"{name}.codec" for name in NAMES)])

@@ -395,7 +395,12 @@ def squeezing(name: str, **further: Any) -> Point:
 
 
 def test_the_core_offers_its_own_compressors_beside_those_of_plugins() -> None:
-    catalog = discover([squeezing("squeeze")])
+    class Plugin:
+        @hookimpl
+        def modelwright_compressors(self) -> Iterator[CompressorEntry]:
+            yield CompressorEntry("squeeze", "squeezes", config=StageConfig, run=lambda stage, settings: stage.made())
+
+    catalog = discover([Point("squeezing", Plugin)])
     assert sorted(catalog.compressors) == ["distill", "prune", "quantize", "squeeze"]
     assert catalog.compressor("squeeze").summary == "squeezes"
 

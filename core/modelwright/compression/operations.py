@@ -15,3 +15,9 @@ ASK = """
     layout is_cuda is_nested grad_fn is_leaf is_sparse is_quantized is_mkldnn is_meta is_cpu is_mps is_xpu names
     hash repr format"""
 """They look at a tensor's outside, or make one of its size that holds nothing of it."""
+
+CARRY = """
+    to type type_as float half double bfloat16 cpu cuda clone contiguous detach data requires_grad alias dropout
+    dropout1d dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout zeros_like ones_like
+    full_like empty_like rand_like randn_like"""
+"""The result has the channels of what it was made from."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from modelwright.compression.labels import NONE, Channels, Labels
-from modelwright.compression.operations import ASK, POINTWISE
+from modelwright.compression.operations import ASK, CARRY, POINTWISE
 from modelwright.compression.plan import whole_groups
 
 if TYPE_CHECKING:
@@ -369,10 +369,7 @@ def embedding(follow: Follower, call: Call) -> Found:
 def _rules() -> dict[str, Rule]:
     named: dict[Rule, str] = {
         pointwise: POINTWISE,
-        carry: """
-            to type type_as float half double bfloat16 cpu cuda clone contiguous detach data requires_grad alias dropout
-            dropout1d dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout zeros_like ones_like
-            full_like empty_like rand_like randn_like""",
+        carry: CARRY,
         move: """
             reshape view flatten unflatten ravel permute transpose movedim moveaxis swapaxes swapdims t T mT getitem
             narrow select chunk split split_with_sizes tensor_split unbind expand expand_as view_as reshape_as
