@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import get_worker_info
 
@@ -200,6 +201,22 @@ class CountsItsUnits(OfOtherNetwork):
             first, *others = self.layers
             units = first((point - self.mean) / self.std) + torch.zeros(self.hidden)
             return {"logits": nn.Sequential(*others)(units)}
+
+
+class Drowned(nn.Linear):
+    """Has a further input that is huge and weighs nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(F.pad(x, (0, 1), value=1e6), F.pad(self.weight, (0, 1)), self.bias)
+
+
+class DrownsItsUnits(OfOtherNetwork):
+    class network(ToyNetwork):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            for module in self.layers:
+                if isinstance(module, nn.Linear):
+                    module.__class__ = Drowned
 
 
 # Loss -----------------------------------------------------------------------------------------------------------------

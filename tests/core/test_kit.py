@@ -23,7 +23,7 @@ from modelwright.testing.toy import ToyTask
 from tests.core.toys import BROKEN, GOOD, KIT, broken
 
 CASES = [("entry_imports_no_torch", replace(GOOD, build=ToyTask)), *BROKEN]
-SLOW = ("export_agrees", "ranks_agree")
+SLOW = ("export_agrees", "int8_model_scores", "ranks_agree")
 QUICK = [name for name in all_checks() if name not in SLOW]
 ROOT = str(Path(__file__).parents[2])
 

@@ -32,6 +32,7 @@ HOMES = (
     "checks_metrics",
     "checks_export",
     "checks_pruning",
+    "checks_quantization",
     "checks_run",
 )
 """Modules of checks, in the order in which they run."""
