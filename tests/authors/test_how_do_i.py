@@ -62,8 +62,8 @@ CLASSES = {
     SPOKEN: "SpokenTask",
     EMPTY: "TaskWithEmpty",
 }
-ELSEWHERE = ("entry_imports_no_torch", "ranks_agree")
-"""Checks that start processes, which do not see a module that lies in a test's folder; test_guide runs them."""
+ELSEWHERE = ("entry_imports_no_torch", "codec_round_trips", "ranks_agree")
+"""Checks that start processes or ask who is installed: a module in a test's folder is not. test_guide runs them."""
 
 
 class Page:
