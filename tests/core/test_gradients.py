@@ -1,8 +1,12 @@
-"""Accumulation and ranks do not change what is learned or measured."""
+"""Accumulation and ranks do not change what is learned or measured.
+
+Two ranks are started by torchrun, once; three are forked, so that each need not import torch.
+"""
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import socket
 import subprocess
@@ -14,11 +18,15 @@ import pytest
 import torch
 
 import modelwright as mw
-from modelwright.errors import ConfigError
+from modelwright.errors import ConfigError, ModelwrightError
+from modelwright.plugins import Catalog
+from tests.core.test_distributed import on_ranks
 from tests.core.test_resume import final_weights
 
 # 309 samples in batches of 28: the last batch has one sample, fewer than ranks or micro-batches; the others have 103.
 ODD = {"data.samples": 309, "train.batch_size": 28, "train.epochs": 2, "model.dropout": 0.0, "train.ema.decay": 0.9}
+SGD = {**ODD, "train.optimizer.name": "SGD", "train.optimizer.lr": 0.05, "evaluate.resamples": 100, "observers": []}
+forked = pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="ranks are forked")
 
 
 def assert_close(a: Path, b: Path) -> None:
@@ -55,11 +63,17 @@ def torchrun(ranks: int, folder: Path, settings: dict[str, object]) -> subproces
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
-def test_one_two_and_three_ranks_agree(tmp_path: Path) -> None:
-    settings = {**ODD, "train.optimizer.name": "SGD", "train.optimizer.lr": 0.05, "observers": []}
-    for ranks in (1, 2, 3):
-        done = torchrun(ranks, tmp_path / str(ranks), settings)
-        assert done.returncode == 0, done.stderr[-3000:]
+@forked
+def test_one_two_and_three_ranks_agree(train_toy: Callable[..., mw.Run], toys: Catalog, tmp_path: Path) -> None:
+    train_toy("1", SGD)
+    done = torchrun(2, tmp_path / "2", SGD)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+    def work(rank: int) -> int:
+        mw.train("toy", out=tmp_path / "3", catalog=toys, settings=SGD)
+        return rank
+
+    assert on_ranks(3, tmp_path, work) == [0, 1, 2]
     for ranks in ("2", "3"):
         assert_close(tmp_path / "1", tmp_path / ranks)
         one, more = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("1", ranks))
@@ -68,12 +82,19 @@ def test_one_two_and_three_ranks_agree(tmp_path: Path) -> None:
             assert a["metrics"] == b["metrics"]
 
 
-def test_an_error_on_the_first_rank_ends_all(tmp_path: Path) -> None:
+@forked
+def test_an_error_on_the_first_rank_ends_all(toys: Catalog, tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "file").write_text("mine")
-    done = torchrun(2, tmp_path / "taken", dict(ODD))
-    assert done.returncode != 0
-    assert done.stderr.count("exists already; choose another --out") >= 1
+
+    def work(rank: int) -> str:
+        with pytest.raises(ModelwrightError) as raised:
+            mw.train("toy", out=tmp_path / "taken", catalog=toys, settings=SGD)
+        return str(raised.value)
+
+    found = on_ranks(2, tmp_path, work)
+    assert len(found) == 2
+    assert all("exists already; choose another --out" in said for said in found)
     assert (tmp_path / "taken" / "file").read_text() == "mine"
 
 
