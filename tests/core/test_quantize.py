@@ -246,6 +246,16 @@ def test_layers_that_8_bits_destroy_are_found_and_stay_in_float(spoilt, tmp_path
     assert json.loads(json.dumps(made.as_json(), allow_nan=False))["kept"][0]["name"] in spoilt
 
 
+def test_a_layer_in_float_does_not_take_the_joins_behind_it_along(tmp_path):
+    source = residual(tmp_path / "float.onnx", spoilt=["first"])
+    score = agreement(source, pictures(9)[8])
+    made = quantize(source, tmp_path / "int8.onnx", calibration=pictures(), score=score, max_drop=0.1)
+    assert made.layers == ["second", "shortcut", "scores"]
+    ran = runs_as(tmp_path / "int8.onnx", tmp_path)
+    assert (ran["QLinearConv"], ran["QLinearAdd"], ran["QGemm"]) == (1, 1, 1)
+    assert (ran["QuantizeLinear"], ran["DequantizeLinear"]) == (1, 0)  # behind the layer in float
+
+
 def test_without_a_limit_the_drop_is_told_and_nothing_is_kept(tmp_path):
     source = residual(tmp_path / "float.onnx", spoilt=["second"])
     score = agreement(source, pictures(9)[8])

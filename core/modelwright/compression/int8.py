@@ -92,7 +92,7 @@ class Static(Writer):
             del self._ranges.data[name]
         # What a graph within the graph takes goes by its name, which the quantizer would give to something else.
         floats, constant = _floats(self.model) - taken_within(self.model.graph), _constant(self.model)
-        self._usable = floats - endless
+        self._usable, self._constant = floats - endless, set(constant)
         for node in self.model.graph.node:
             around = {name for name in (*node.input, *node.output) if name}
             if node.op_type not in (*MULTIPLY, *JOIN):
@@ -139,7 +139,9 @@ class Static(Writer):
 
     def _nodes(self, layers: Collection[str]) -> list[str]:
         """Layers and what stands between them, as far as numbers are in 8 bits there."""
-        small: set[str] = set()
+        multiplying = [node for node in self.model.graph.node if node.op_type in MULTIPLY and node.name in layers]
+        # What such a layer takes is rounded for all that take it.
+        small = {name for node in multiplying for name in node.input} - self._constant
         nodes: list[str] = []
         for node in self.model.graph.node:
             if node.op_type in MULTIPLY:
