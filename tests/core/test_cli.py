@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,13 +20,14 @@ from typing import Any
 import pytest
 import yaml
 
-import modelwright
+import modelwright as mw
 from modelwright.cli import main
 from modelwright.config import read_yaml
 from modelwright.doctor import Finding
 from modelwright.plugins import Catalog
 from modelwright.testing.toy import ToyConfig
 from tests.core.installed import install
+from tests.core.test_resume import assert_same
 
 TOY_PLUGIN = '''
 import os
@@ -139,11 +141,17 @@ def command(
     importlib.invalidate_caches()
 
 
+@pytest.fixture(scope="session")
+def finished(toys: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, as `modelwright train toy` with these settings leaves it; not to be changed."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    return mw.train("toy", out=out, catalog=toys, settings=TINY, warn=lambda message: None).folder
+
+
 @pytest.fixture
-def run(command: Command, tmp_path: Path) -> Path:
-    """A finished run."""
-    assert command("train", "toy", "--out", "run", *TINY).code == 0
-    return tmp_path / "run"
+def run(command: Command, finished: Path, tmp_path: Path) -> Path:
+    """A finished run in the current folder."""
+    return shutil.copytree(finished, tmp_path / "run")
 
 
 def child(site: Path, *arguments: str | Path, cwd: Path, **further: Any) -> subprocess.Popen[str]:
@@ -179,7 +187,7 @@ def test_nothing_is_wrong_usage_and_shows_the_help(command: Command) -> None:
 
 
 def test_the_version(command: Command) -> None:
-    assert command("--version").out == f"modelwright {modelwright.__version__}\n"
+    assert command("--version").out == f"modelwright {mw.__version__}\n"
 
 
 @pytest.mark.parametrize(
@@ -478,6 +486,8 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(command: Command, site
     assert told.code == 0
     assert told.out.splitlines()[-1] == "run"
     assert f"resumed at step {step}\n" in told.err
+    assert command("train", "toy", "--out", "whole", *settings, "observers=[]").code == 0
+    assert_same(tmp_path / "whole", tmp_path / "run")  # although one process began it and another ended it
     assert command("evaluate", "run", "--json").object["samples"] == 20
 
 

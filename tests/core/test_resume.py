@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +55,14 @@ def assert_same(a: Path, b: Path) -> None:
         assert torch.equal(value, second[name]), name
 
 
+@pytest.fixture(scope="module")
+def whole(toys: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run with everything that nobody stopped; not to be changed."""
+    out = tmp_path_factory.mktemp("uninterrupted") / "whole"
+    settings = {"observers": [], "evaluate.resamples": 0, "train.optimizer.lr": 0.01, **EVERYTHING}
+    return mw.train("toy", out=out, catalog=toys, settings=settings, warn=lambda message: None).folder
+
+
 class StopAt:
     """Sends this process SIGTERM once a step was logged."""
 
@@ -69,15 +76,14 @@ class StopAt:
 
 @pytest.mark.parametrize(("step", "workers"), [(1, 0), (9, 0), (10, 0), (17, 0), (38, 0), (13, 2)])
 def test_a_stopped_run_goes_on_to_the_same_weights(
-    train_toy: Callable[..., mw.Run], toys: Catalog, tmp_path: Path, step: int, workers: int
+    train_toy: Callable[..., mw.Run], toys: Catalog, whole: Path, tmp_path: Path, step: int, workers: int
 ) -> None:
     settings = {**EVERYTHING, "train.log_every": 1, "train.workers": workers}
-    train_toy("whole", settings)
     with pytest.raises(Interrupted, match=r"a checkpoint is saved; go on with: modelwright resume .*cut"):
         train_toy("cut", settings, observer=StopAt(step))
     mw.resume(tmp_path / "cut", catalog=toys, warn=lambda message: None)
-    assert_same(tmp_path / "whole", tmp_path / "cut")
-    assert mw.Run(tmp_path / "cut", "toy").metrics == mw.Run(tmp_path / "whole", "toy").metrics
+    assert_same(whole, tmp_path / "cut")
+    assert mw.Run(tmp_path / "cut", "toy").metrics == mw.Run(whole, "toy").metrics
 
 
 def test_a_run_copied_after_any_checkpoint_goes_on_to_the_same_weights(
@@ -101,39 +107,30 @@ def test_a_run_copied_after_any_checkpoint_goes_on_to_the_same_weights(
         assert evaluated == [10, 20, 30, 40]
 
 
-def test_kill_9_in_another_process(tmp_path: Path) -> None:
-    script = tmp_path / "train.py"
-    script.write_text(
-        "import sys, modelwright as mw\n"
-        "from modelwright.plugins import Catalog, Provider\n"
-        "from modelwright.testing.toy import TOY\n"
-        "catalog = Catalog(tasks={'toy': TOY}, providers={'toy': Provider('toy', 'toy')})\n"
-        "settings = {'train.epochs': 60, 'observers': [], 'evaluate.resamples': 0, 'train.checkpoint_every': 5}\n"
-        "if sys.argv[2] == 'train':\n"
-        "    mw.train('toy', out=sys.argv[1], catalog=catalog, settings=settings)\n"
-        "else:\n"
-        "    mw.resume(sys.argv[1], catalog=catalog)\n"
-    )
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="the process is forked")
+def test_kill_9_in_another_process(train_toy: Callable[..., mw.Run], toys: Catalog, tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    settings = {"train.epochs": 60, "train.checkpoint_every": 5, "train.threads": 1}  # a fork has no thread pool
 
-    def start(folder: str, what: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, script, tmp_path / folder, what], stderr=subprocess.PIPE)
-
-    killed = start("killed", "train")
+    killed = multiprocessing.get_context("fork").Process(target=train_toy, args=("killed", settings), daemon=True)
+    killed.start()
     checkpoints = tmp_path / "killed" / "checkpoints"
     deadline = time.monotonic() + 60
-    while not list(checkpoints.glob("step-000000[1-9]*")) and time.monotonic() < deadline and killed.poll() is None:
+    while not list(checkpoints.glob("step-000000[1-9]*")) and time.monotonic() < deadline and killed.is_alive():
         time.sleep(0.002)
     killed.kill()
-    killed.communicate()
-    for folder, what in (("whole", "train"), ("killed", "resume")):
-        assert start(folder, what).wait() == 0
+    killed.join()
+    try:
+        train_toy("whole", settings)
+        mw.resume(tmp_path / "killed", catalog=toys, warn=lambda message: None)
+    finally:
+        torch.set_num_threads(threads)
     assert_same(tmp_path / "whole", tmp_path / "killed")
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_said(
-    train_toy: Callable[..., mw.Run], toys: Catalog, tmp_path: Path
+    train_toy: Callable[..., mw.Run], toys: Catalog, whole: Path, tmp_path: Path
 ) -> None:
-    train_toy("whole", EVERYTHING)
     with pytest.raises(Interrupted):
         train_toy("cut", {**EVERYTHING, "train.log_every": 1}, observer=StopAt(23))
     newest = max((tmp_path / "cut" / "checkpoints").glob("step-*"))
@@ -142,7 +139,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(
     said: list[str] = []
     mw.resume(tmp_path / "cut", catalog=toys, warn=said.append)
     assert any("model.safetensors does not match its digest" in line and "step-00000020" in line for line in said)
-    assert_same(tmp_path / "whole", tmp_path / "cut")
+    assert_same(whole, tmp_path / "cut")
 
 
 def test_no_good_checkpoint_is_an_error(train_toy: Callable[..., mw.Run], toys: Catalog, tmp_path: Path) -> None:
@@ -170,11 +167,9 @@ def test_resuming_what_is_no_run_is_an_error(toys: Catalog, tmp_path: Path) -> N
         mw.resume(tmp_path, catalog=toys)
 
 
-def test_resuming_a_finished_run_changes_nothing(
-    train_toy: Callable[..., mw.Run], toys: Catalog, tmp_path: Path
-) -> None:
-    run = train_toy("run", EVERYTHING)
-    before = final_weights(run.folder)
+def test_resuming_a_finished_run_changes_nothing(toys: Catalog, whole: Path, tmp_path: Path) -> None:
+    run = mw.Run(shutil.copytree(whole, tmp_path / "run"), "toy")
+    before, metrics = final_weights(run.folder), run.metrics
     again = mw.resume(run, catalog=toys, warn=lambda message: None)
-    assert again.metrics == run.metrics
+    assert again.metrics == metrics
     assert all(torch.equal(value, before[name]) for name, value in final_weights(run.folder).items())
