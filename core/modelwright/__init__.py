@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from modelwright.bundle.runtime import Bundle, load
+    from modelwright.bundle.writing import export
     from modelwright.codec import Codec, Columns, Context, Sample
     from modelwright.compression.api import Compressed, compress
     from modelwright.config import DataConfig, ModelConfig, Settings, TaskConfig, TrainConfig
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "bundle.runtime": ("Bundle", "load"),
     "codec": ("Codec", "Columns", "Context", "Sample"),
+    "bundle.writing": ("export",),
     "compression.api": ("Compressed", "compress"),
     "config": ("DataConfig", "ModelConfig", "Settings", "TaskConfig", "TrainConfig"),
     "evaluation.bootstrap": ("Interval",),
@@ -71,6 +73,7 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll] - imported lazily
     "compress",
     "discover",
     "evaluate",
+    "export",
     "hookimpl",
     "load",
     "resume",

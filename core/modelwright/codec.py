@@ -240,3 +240,13 @@ class Codec(ABC):
         if not dataclasses.is_dataclass(self):
             raise TypeError(f"{type(self).__name__} is no dataclass: define settings()")
         return dataclasses.asdict(self)
+
+
+def merged(codec: Codec, table: Columns) -> Columns:
+    """One row per raw thing, in the order of ids: what was split into several samples is joined by the codec."""
+    table = table.sorted()
+    ids, starts, counts = np.unique(table.ids, return_index=True, return_counts=True)
+    if len(ids) == table.rows:
+        return table
+    rows = [np.arange(start, start + count) for start, count in zip(starts, counts, strict=True)]
+    return Columns.join(codec.merge([table.select([i]) for i in each]).with_ids(table.ids[each[:1]]) for each in rows)

@@ -38,7 +38,8 @@ class TaskEntry:
         build: settings -> task. Imports torch and everything heavy, here and not earlier.
         extra: the extra of the distribution that installs `requires`.
         requires: modules that `build` will import; looked up without importing them.
-        recipes: a folder of YAML files, one per recipe.
+        recipes: a folder of YAML files, one per recipe; in its folder `compress` recipes of compression.
+        licence: a line for the card of each bundle, where what the task stands on asks for one (AGPL, for example).
     """
 
     name: str
@@ -48,6 +49,7 @@ class TaskEntry:
     extra: str = ""
     requires: tuple[str, ...] = ()
     recipes: Path | None = None
+    licence: str = ""
 
 
 @dataclass(frozen=True)

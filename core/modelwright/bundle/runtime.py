@@ -24,7 +24,7 @@ from typing import Any, cast
 import numpy as np
 
 from modelwright.bundle.codecs import NamesItsModule, restore
-from modelwright.codec import Codec, Columns
+from modelwright.codec import Codec, Columns, merged
 from modelwright.data import Input, Size
 from modelwright.errors import BundleError, DataError
 
@@ -198,16 +198,6 @@ def load(path: str | Path, *, threads: int | None = None) -> Bundle:
         BundleError: it is none, a file differs from what was exported, or the codec's plugin is not installed.
     """
     return Bundle.load(path, threads=threads)
-
-
-def merged(codec: Codec, table: Columns) -> Columns:
-    """One row per raw thing, in the order of ids: those that were split into several samples joined by the codec."""
-    table = table.sorted()
-    ids, starts, counts = np.unique(table.ids, return_index=True, return_counts=True)
-    if len(ids) == table.rows:
-        return table
-    rows = [np.arange(start, start + count) for start, count in zip(starts, counts, strict=True)]
-    return Columns.join(codec.merge([table.select([i]) for i in each]).with_ids(table.ids[each[:1]]) for each in rows)
 
 
 # Files ----------------------------------------------------------------------------------------------------------------

@@ -88,6 +88,7 @@ def export(
         dataset=usual_samples(source.task.datasets()),
         variant=variant,
         evaluations=folder.read_results(where).get("evaluations", []) if variant == ORIGINAL else [],
+        licence=entry.licence,
         overwrite=overwrite,
         warn=warn,
     )

@@ -62,4 +62,4 @@ class QuantizeConfig(StageConfig):
     max_drop: Annotated[float, Field(ge=0)] | None = 0.005
     """Loss of the objective from which on the layers that hurt most stay in float; empty: all are quantized."""
     train: dict[str, Any] = {"epochs": 1}
-    """Settings of the training (aware), on top of the run's own."""
+    """Settings of the training (aware), on top of the run's own; a tenth of its rate where none is given."""

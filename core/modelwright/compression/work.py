@@ -32,6 +32,8 @@ from modelwright.task import Batch, Losses, Progress, Task
 from modelwright.training.randomness import seed_everything
 from modelwright.training.steps import Supervised
 
+AWARE_RATE = 0.1
+"""Of the run's peak rate, in training with simulated rounding."""
 TAYLOR_SAMPLES = 256
 """Training samples behind the gradients of Taylor importance."""
 
@@ -200,7 +202,9 @@ def quantize(stage: Stage, settings: QuantizeConfig) -> Made:
         model = stage.torch_model("quantization-aware training")
         step = QuantizationAware(stage.task, model, stage.inputs())
         plan = plan + step.folded
-        stage.train(step, settings.train)
+        # The weights are good already and have to give way a little only: a full rate would undo them.
+        gentle = {"optimizer.lr": AWARE_RATE * stage.config.train.optimizer.lr}
+        stage.train(step, {**gentle, **settings.train})
         step.finish()
         kind, source = "static", None
     if source is None:

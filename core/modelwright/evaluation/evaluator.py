@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modelwright.codec import Columns
+from modelwright.codec import Columns, merged
 from modelwright.errors import EvaluationError
 from modelwright.evaluation.bootstrap import Interval, bootstrap
 from modelwright.task import Batch, Dataset, Keys, Task
@@ -78,7 +78,7 @@ def evaluate(
             outputs = {name: _array(value) for name, value in _predicted(predictor, inputs, batch).items()}
             predictions.append(_fitting(task.codec.decode(outputs, batch.context), batch, "predictions"))
             truths.append(_fitting(task.truths(batch), batch, "truths"))
-    joined = _merged(task, _everyone(predictions))
+    joined = merged(task.codec, _everyone(predictions))
     true = _first_rows(_everyone(truths))
     if true.rows != len(dataset):
         raise EvaluationError(
@@ -128,17 +128,6 @@ def _everyone(parts: Sequence[Columns]) -> Columns:
     """The rows of all batches of all ranks, in the order of ids."""
     own = [Columns.join(parts)] if parts else []
     return Columns.join([table for tables in distributed.gather(own) for table in tables]).sorted()
-
-
-def _merged(task: Task, table: Columns) -> Columns:
-    """One row per raw thing: those that were split into several samples are joined by the codec."""
-    _, starts, counts = np.unique(table.ids, return_index=True, return_counts=True)
-    if counts.max() == 1:
-        return table
-    rows = [np.arange(start, start + count) for start, count in zip(starts, counts, strict=True)]
-    return Columns.join(
-        task.codec.merge([table.select([i]) for i in each]).with_ids(table.ids[each[:1]]) for each in rows
-    )
 
 
 def _first_rows(table: Columns) -> Columns:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from modelwright.codec import Columns
+from modelwright.codec import Columns, merged
 from modelwright.config import TaskConfig, nest
 from modelwright.hookspecs import TaskEntry
 from modelwright.plugins import recipes_of, settings_of
@@ -148,13 +148,7 @@ class Subject:
 
     def merged(self, predictions: Columns, batch: Batch) -> Columns:
         """Predictions of a batch, rows of one raw thing (tiles, windows) merged as in an evaluation."""
-        table = predictions.with_ids(batch.ids)
-        ids = np.unique(batch.ids)
-        if len(ids) < table.rows:
-            parts = [[table.select([row]) for row in np.flatnonzero(table.ids == one).tolist()] for one in ids]
-            merged = [self.task.codec.merge(each).with_ids(ids[[n]]) for n, each in enumerate(parts)]
-            table = Columns.join(merged)
-        return table.sorted()
+        return merged(self.task.codec, predictions.with_ids(batch.ids))
 
     def measured(self, predictions: Columns, batch: Batch) -> Columns:
         """Predictions and truths of a batch as the metrics take them."""
