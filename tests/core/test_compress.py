@@ -277,6 +277,10 @@ def test_wrong_settings_of_a_stage_are_found_when_it_begins(run: Path, squeeze: 
         squeeze(run, [{"stage": "distill", "student": {"model.hiden": 3}}], overwrite=True)
 
 
+def test_a_recipes_name_stands_for_its_last_variant(compressed: mw.Compressed):
+    assert find(compressed.run_folder, "custom").name == "custom-3-quantize"
+
+
 def test_a_folder_that_is_no_run_and_a_variant_that_is_not_there(tmp_path: Path, compressed: mw.Compressed):
     with pytest.raises(RunError, match="there is no run folder"):
         mw.compress(tmp_path / "absent")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -83,12 +84,13 @@ def find(run_folder: Path, name: str) -> Variant:
     found = {variant.name: variant for variant in finished(run_folder)}
     if name not in found:
         # A recipe's name stands for its last variant.
-        of_recipe = [each for each in found if each.rpartition("-")[0].rstrip("0123456789") == f"{name}-"]
-        if not of_recipe:
+        stage = re.compile(rf"{re.escape(name)}-([0-9]+)-.+")
+        numbered = {int(match[1]): each for each in found if (match := stage.fullmatch(each))}
+        if not numbered:
             near = did_you_mean(name, found)
             known = ", ".join(found) or f"none; make some: modelwright compress {run_folder}"
             raise CompressionError(f"{run_folder} has no variant '{name}'{near}; it has: {known}")
-        name = of_recipe[-1]
+        name = numbered[max(numbered)]
     return found[name]
 
 
