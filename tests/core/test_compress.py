@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 import modelwright as mw
+from modelwright.codec import Columns
 from modelwright.compression import pipeline, receipt
 from modelwright.compression.api import read_chosen
 from modelwright.compression.variants import find, finished
@@ -186,6 +188,22 @@ def test_pruning_goes_in_rounds_with_training_between(run: Path, squeeze: Callab
     resizes = json.loads((run / "variants" / "custom-1-prune" / "plan.json").read_text())
     assert found.receipt["parameters"]["ratio"] < 0.35
     assert len(resizes["edits"]) >= 2
+
+
+@pytest.mark.parametrize("goal", ["max", "min"])
+def test_a_drop_that_may_be_chance_is_none_and_a_real_one_is_seen(goal: str):
+    def hits(wrong: int) -> Columns:
+        found = np.arange(100) >= wrong
+        return Columns({"hit": found if goal == "max" else ~found})
+
+    task = SimpleNamespace(
+        metrics=lambda rows: {"score": float(rows.array("hit").mean())}, objective=mw.Objective("score", goal)
+    )
+    stage: Any = SimpleNamespace(task=task, config=SimpleNamespace(seed=0))
+    certain = pipeline.Stage.certain_drop
+    assert certain(stage, hits(5), hits(6)) == pytest.approx(0.0, abs=0.005)
+    assert 0.1 < certain(stage, hits(5), hits(25)) < 0.2
+    assert certain(stage, hits(25), hits(5)) < -0.2
 
 
 # After a stop

@@ -6,6 +6,7 @@ given is a copy, and what others made stays as it is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from modelwright.codec import Columns
 from modelwright.compression.plan import Plan
 from modelwright.compression.variants import changed
 from modelwright.config import TaskConfig, nest
 from modelwright.errors import CompressionError
+from modelwright.evaluation.bootstrap import paired
 from modelwright.evaluation.evaluator import Predictor, evaluate
 from modelwright.events import Event
 from modelwright.plugins import Catalog
@@ -28,6 +31,9 @@ from modelwright.training.loading import fetch
 from modelwright.training.randomness import generator, seed_everything
 from modelwright.training.steps import Step
 from modelwright.training.trainer import BEST, LAST, Trainer
+
+RESAMPLES, ONE_DEVIATION = 200, 0.683
+"""Behind the standard error of a difference."""
 
 
 @dataclass(frozen=True)
@@ -163,17 +169,22 @@ class Stage:
         """The split that choices are made on: validation where there is one, else training; never the test."""
         return "valid" if self.datasets.has("valid") else "train"
 
-    def score(self, predictor: Predictor) -> float:
-        """The objective on samples that are not the test's, higher is better."""
-        found = evaluate(
-            self.task,
-            predictor,
-            self.datasets[self.judged_on],
-            batch_size=self.config.evaluate.batch_size,
-            seed=self.config.seed,
-        )
-        value = found.metrics[self.task.objective.metric].value
-        return value if self.task.objective.goal == "max" else -value
+    def measured(self, predictor: Predictor) -> Columns:
+        """What the metrics need of a predictor, on samples that choices may be made on."""
+        data, size = self.datasets[self.judged_on], self.config.evaluate.batch_size
+        return evaluate(self.task, predictor, data, batch_size=size, seed=self.config.seed).measured
+
+    def certain_drop(self, before: Columns, after: Columns) -> float:
+        """How much worse the objective is afterwards, less one standard error of the difference.
+
+        On a few hundred samples half a point comes and goes by chance; what cannot be told from that counts as none.
+        """
+        seed = self.config.seed
+        changes = paired(self.task.metrics, before, after, resamples=RESAMPLES, level=ONE_DEVIATION, seed=seed)
+        change, higher = changes[self.task.objective.metric], self.task.objective.goal == "max"
+        sure = change.high if higher else change.low
+        drop = change.value if sure is None or not math.isfinite(sure) else sure
+        return -drop if higher else drop
 
 
 def _budget(settings: Mapping[str, Any]) -> dict[str, Any]:

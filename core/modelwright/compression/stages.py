@@ -60,6 +60,6 @@ class QuantizeConfig(StageConfig):
     calibrate: Annotated[int, Field(ge=1)] = 512
     """Training samples that the ranges are taken from."""
     max_drop: Annotated[float, Field(ge=0)] | None = 0.005
-    """Loss of the objective from which on the layers that hurt most stay in float; empty: all are quantized."""
+    """Loss of the objective, beyond chance, from which on the layers that hurt most stay in float; empty: none does."""
     train: dict[str, Any] = {"epochs": 1}
     """Settings of the training (aware), on top of the run's own; a tenth of its rate where none is given."""

@@ -212,13 +212,13 @@ def quantize(stage: Stage, settings: QuantizeConfig) -> Made:
         source = stage.folder / "float.onnx"
         # A copy: the exporter wants the model on the CPU, and what it does to it stays its own.
         write_graph(stage.task, copy.deepcopy(model).cpu(), stage.datasets["train"], source, seed=stage.config.seed)
-    target = stage.folder / "int8.onnx"
+    target, before = stage.folder / "int8.onnx", stage.measured(Graph(source))
     done = quantize_graph(
         source,
         target,
         kind=kind,
         calibration=_arrays(stage, settings.calibrate),
-        score=lambda path: stage.score(Graph(path)),
+        score=lambda path: -stage.certain_drop(before, stage.measured(Graph(path))),
         max_drop=settings.max_drop,
     )
     return stage.made(plan=plan, graph=target, notes=done.as_json())
