@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -43,6 +44,7 @@ def hurry() -> Iterator[None]:
 def trained(toys: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A toy that learned something, and its graph, which takes seconds to write."""
     settings = {"observers": [], "evaluate.resamples": 50, "train.epochs": 25, "train.optimizer.lr": 0.01}
+    settings["train.threads"] = 1  # a forked process has no thread pool
     out = tmp_path_factory.mktemp("trained") / "run"
     run = mw.train("toy", out=out, catalog=toys, settings=settings, warn=lambda line: None)
     _ = pipeline.open_run(run.folder, toys, observer=lambda event: None, warn=lambda line: None).original
@@ -210,20 +212,21 @@ def test_a_drop_that_may_be_chance_is_none_and_a_real_one_is_seen(goal: str):
 
 
 class Stop:
-    """Sends Ctrl-C after some checkpoints."""
+    """Ends its own process after some checkpoints: by Ctrl-C, or by what leaves no time to clean up."""
 
-    def __init__(self, after: int) -> None:
-        self.left = after
+    def __init__(self, after: int, kind: signal.Signals = signal.SIGINT) -> None:
+        self.left, self.kind = after, kind
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, CheckpointSaved):
             self.left -= 1
             if self.left == 0:
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(self.kind)
 
 
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="the process is forked")
 @pytest.mark.parametrize("kind", ["prune", "distill", "aware"])
-def test_a_stage_that_was_stopped_goes_on_to_the_same_weights(
+def test_a_stage_that_was_killed_and_stopped_goes_on_to_the_same_weights(
     run: Path, tmp_path: Path, squeeze: Callable[..., mw.Compressed], kind: str
 ):
     settings = {"steps": 6, "checkpoint_every": 1, "log_every": 1}
@@ -236,8 +239,13 @@ def test_a_stage_that_was_stopped_goes_on_to_the_same_weights(
     shutil.copytree(run, other)
     whole = squeeze(run, recipe)
 
+    fatal = {"observer": Stop(after=3, kind=signal.SIGKILL)}
+    killed = multiprocessing.get_context("fork").Process(target=squeeze, args=(other, recipe), kwargs=fatal)
+    killed.start()
+    killed.join(120)
+    assert killed.exitcode == -signal.SIGKILL
     with pytest.raises(Interrupted, match="go on with the same command: modelwright compress"):
-        squeeze(other, recipe, observer=Stop(after=4))
+        squeeze(other, recipe, observer=Stop(after=2))
     assert [each.name for each in finished(other)] == ["original"]
     again = squeeze(other, recipe)
     for file in ("model.safetensors", "model.onnx"):
