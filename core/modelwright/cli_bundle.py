@@ -62,6 +62,7 @@ def predict(
     form: Annotated[
         str, typer.Option("--format", metavar="NAME", help="table, jsonl, csv, or one of the task's own.")
     ] = "table",
+    explain: Annotated[bool, typer.Option("--explain", help="Say why, too, where the task can.")] = False,
     out: Annotated[Path | None, typer.Option("--out", metavar="PATH", help="Where it is written.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what lies there.")] = False,
 ) -> None:
@@ -75,7 +76,7 @@ def predict(
     if form not in {*WRITERS, *own}:
         known = [*WRITERS, *own]
         raise ConfigError(f"there is no format '{form}'{did_you_mean(form, known)}; there are: {', '.join(known)}")
-    found = _Told(answers(opened, _listed(paths)))
+    found = _Told(answers(opened, _listed(paths), explain=explain))
     if form in own:
         if out is None:
             raise ConfigError(f"the format '{form}' makes files: give their folder with --out DIR")

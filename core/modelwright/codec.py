@@ -210,7 +210,34 @@ class Codec(ABC):
             raise ValueError(f"{type(self).__name__} splits raw things but does not define merge")
         return parts[0]
 
+    def batches(self, raws: Sequence[Any], *, size: int) -> Iterator[tuple[dict[str, np.ndarray], Context]]:
+        """Raw things as batches of at most `size` samples; what a bundle predicts from.
+
+        The default prepares and collates. A codec of tables overrides it where whole columns can be converted at once.
+        """
+        samples = self.prepare(raws)
+        for first in range(0, len(samples), size):
+            yield self.collate(samples[first : first + size])
+
     # Files and people: only what serves a bundle needs these -----------------------------------------------------
+
+    batch_size: ClassVar[int] = 32
+    """Raw things that a bundle predicts together; more where each is small."""
+
+    def many(self, x: Any) -> Sequence[Any] | None:
+        """What a user hands over as a sequence of raw things; None where it is one raw thing.
+
+        The default takes a list as several. A codec of tables also takes tables.
+        """
+        return x if isinstance(x, list) else None
+
+    def explain(self, outputs: Mapping[str, np.ndarray], context: Context | None) -> Columns:
+        """Like `decode`, with columns that say why; `outputs` are those of the task's explainer.
+
+        Raises:
+            NotImplementedError: the task has no explainer.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not explain")
 
     suffixes: ClassVar[tuple[str, ...]] = ()
     """Endings of the files that hold raw things (".png"), lower case; what a folder is searched for; empty: any."""

@@ -21,6 +21,7 @@ from modelwright.errors import CheckpointError, ConfigError, ModelwrightError
 from modelwright.evaluation.bootstrap import Interval
 from modelwright.evaluation.evaluator import Scores
 from modelwright.evaluation.evaluator import evaluate as evaluate_model
+from modelwright.evaluation.settling import settle
 from modelwright.events import Observer, Observers
 from modelwright.files import write_json
 from modelwright.hookspecs import TaskEntry
@@ -253,7 +254,9 @@ def _go_on(
         "data": {"train": len(train_data), "valid": len(valid_data) if valid_data is not None else None, "test": None},
     }
     model, weights = load_model(task, run.folder, config, device, warn=warn)
+    settle(task, task.served(model).eval(), datasets, config, device=device)
     if distributed.rank() == 0:
+        folder.write_facts(run.folder, task.facts)
         write_json(run.folder / folder.RESULTS, {**summary, "evaluations": []})
     held_out: list[Split] = [split for split in ("valid", "test") if datasets.has(split)]
     splits: list[Split] = held_out or ["train"]

@@ -342,6 +342,36 @@ class Task(ABC):
         """
         return None
 
+    def teachers(self) -> Mapping[str, Callable[[Datasets], Callable[[Batch], Mapping[str, Tensor]]]]:
+        """Teachers of the task's own (a tree ensemble for tables), by the name that a recipe's `teacher` takes.
+
+        Each is fitted on the training split when a stage asks for it, and then says of a batch what a model would.
+        """
+        return {}
+
+    def settle(self, evaluated: Evaluated) -> Mapping[str, Any]:
+        """What is found on validation data once weights are final: a calibrator, a cut-off, thresholds.
+
+        Asked for a run and for each of its variants, where there is a validation split.
+
+        Args:
+            evaluated: with predictions of a codec that was not settled yet.
+
+        Returns:
+            JSON values; they become ``facts.values["settled"]``, so that the codec, and every bundle with it, has them.
+        """
+        return {}
+
+    def explainer(self, model: nn.Module) -> nn.Module | None:
+        """A module with the inputs of `model` whose outputs say why it answers as it does; None: not offered.
+
+        It is exported beside the model; `Codec.explain` makes words of its outputs.
+
+        Args:
+            model: as `served` gives it, in eval mode.
+        """
+        return None
+
     def figures(self, evaluated: Evaluated) -> Iterator[Figure]:
         """Pictures for the report."""
         return iter(())

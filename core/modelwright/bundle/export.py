@@ -37,6 +37,7 @@ def write_graph(
     target: Path,
     *,
     seed: int = 0,
+    serve: Callable[[nn.Module], nn.Module] | None = None,
     warn: Callable[[str], None] = lambda message: None,
 ) -> Agreement:
     """Writes what `task` serves of `model` as an ONNX file for batches of any size; both end in eval mode.
@@ -45,13 +46,14 @@ def write_graph(
         model: on any device; it is taken to the CPU meanwhile.
         dataset: real samples to compare on; every sample of one size is as good as any.
         target: the file; what is there is replaced once the new one is good.
+        serve: of the model, what is written; `task.served` when left out.
         warn: told when the older exporter had to be used.
 
     Raises:
         ExportError: no exporter can write it, a dimension that may change came out fixed, or graph and model disagree.
     """
     with _on_cpu(model), torch.no_grad():
-        served = task.served(model)
+        served = (serve or task.served)(model)
         for module in (model, served):
             module.eval()
         samples = Samples(task, dataset, seed=seed)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelwright.bundle.runtime import BATCH, Bundle
+from modelwright.bundle.runtime import Bundle
 from modelwright.codec import Codec, Columns
 from modelwright.errors import DataError, ModelwrightError
 
@@ -33,20 +33,25 @@ class Answer:
     error: str = ""
 
 
-def answers(bundle: Bundle, paths: Iterable[str], *, batch: int = BATCH) -> Iterator[Answer]:
+def answers(bundle: Bundle, paths: Iterable[str], *, explain: bool = False) -> Iterator[Answer]:
     """What a bundle says of everything in some files, in their order.
 
     Args:
         paths: files, folders (searched for files of the codec's endings) and patterns (``pictures/*.png``).
-        batch: raw things that are predicted together.
+        explain: say why, too.
+
+    Raises:
+        BundleError: it cannot explain.
     """
+    if explain:
+        _ = bundle.explainer
     waiting: list[Answer] = []
     for each in _things(bundle.codec, paths):
         waiting.append(each)
-        if len(waiting) == batch:
-            yield from _answered(bundle, waiting)
+        if len(waiting) == bundle.codec.batch_size:
+            yield from _answered(bundle, waiting, explain=explain)
             waiting = []
-    yield from _answered(bundle, waiting)
+    yield from _answered(bundle, waiting, explain=explain)
 
 
 def _things(codec: Codec, paths: Iterable[str]) -> Iterator[Answer]:
@@ -93,18 +98,20 @@ def _inside(folder: Path, suffixes: Sequence[str]) -> list[str]:
     )
 
 
-def _answered(bundle: Bundle, waiting: Sequence[Answer]) -> Iterator[Answer]:
-    """The same with predictions; where a batch fails, one by one, to find out which of them it was."""
+def _answered(bundle: Bundle, waiting: Sequence[Answer], *, explain: bool) -> Iterator[Answer]:
+    """The same with predictions; a batch that fails is halved until it is known which of them it was."""
     good = [each for each in waiting if not each.error]
     try:
-        table = bundle.columns([each.raw for each in good], batch=max(len(good), 1)) if good else Columns({})
+        raws = [each.raw for each in good]
+        table = bundle.columns(raws, batch=max(len(good), 1), explain=explain) if good else Columns({})
         rows = iter([table.select([row]) for row in range(table.rows)])
     except DataError as error:
         if len(waiting) == 1:
             yield Answer(waiting[0].name, error=str(error))
         else:
-            for each in waiting:
-                yield from _answered(bundle, [each])
+            half = len(waiting) // 2
+            yield from _answered(bundle, waiting[:half], explain=explain)
+            yield from _answered(bundle, waiting[half:], explain=explain)
         return
     for each in waiting:
         yield each if each.error else Answer(each.name, each.raw, next(rows))

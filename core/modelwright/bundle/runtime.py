@@ -4,6 +4,7 @@
 
     bundle/
         model.onnx          raw values in, named outputs out; its weights too (model.onnx.data beside it above 2 GB)
+        explain.onnx        the same inputs to what says why, where the task has that
         codec.json          the codec's class and settings
         card.md             for people: what it is, data, metrics, limits
         manifest.json       digests of the others, versions, settings and facts of the run
@@ -18,6 +19,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,8 +31,7 @@ from modelwright.data import Input, Size
 from modelwright.errors import BundleError, DataError
 
 MANIFEST, GRAPH, CODEC, CARD, FACTS = "manifest.json", "model.onnx", "codec.json", "card.md", "facts.safetensors"
-BATCH = 32
-"""Samples of one call of the graph."""
+EXPLAIN = "explain.onnx"
 
 DTYPES = {"float": "float32", "double": "float64"}
 """ONNX Runtime's names of types that numpy calls otherwise."""
@@ -153,42 +154,69 @@ class Bundle:
         """What the bundle is, for people (Markdown)."""
         return (self.path / CARD).read_text(encoding="utf-8")
 
-    def predict(self, x: Any) -> Any:
-        """What the model says of one raw thing (a record: JSON values by name), or of a list of them (a list of such).
+    @property
+    def explains(self) -> bool:
+        """Whether it can say why."""
+        return (self.path / EXPLAIN).is_file()
+
+    @cached_property
+    def explainer(self) -> Graph:
+        """The graph that says why.
+
+        Raises:
+            BundleError: the bundle has none.
+        """
+        if not self.explains:
+            raise BundleError(f"{self.path} cannot say why: its task, or this variant of the model, has no explainer")
+        return Graph(self.path / EXPLAIN, threads=self.graph.threads)
+
+    def predict(self, x: Any, *, explain: bool = False) -> Any:
+        """What the model says of one raw thing (a record: JSON values by name), or of several (a list of such).
+
+        Args:
+            x: a raw thing, or what the codec takes as several: a list; a table where raw things are rows.
+            explain: say why, too.
 
         Raises:
             DataError: a raw thing that the codec cannot use.
+            BundleError: it cannot explain.
         """
-        records = self.codec.records(self.columns(x if isinstance(x, list) else [x]))
-        return records if isinstance(x, list) else records[0]
+        many = self.codec.many(x)
+        records = self.codec.records(self.columns([x] if many is None else many, explain=explain))
+        return records[0] if many is None else records
 
-    def columns(self, raws: Sequence[Any], *, batch: int = BATCH) -> Columns:
+    def columns(self, raws: Any, *, batch: int | None = None, explain: bool = False) -> Columns:
         """What the model says of raw things, one row each, in their order.
 
         Args:
-            batch: samples of one call of the graph.
+            raws: a sequence, or whatever the codec takes as one (a table).
+            batch: samples of one call of the graph; what suits the codec when left out.
+            explain: say why, too.
 
         Raises:
             DataError: a raw thing that the codec cannot use, or makes no sample of.
         """
+        many, size = self.codec.many(raws), batch or self.codec.batch_size
+        things = cast("Sequence[Any]", raws) if many is None else many
+        graph = self.explainer if explain else self.graph
         parts = [
             part
-            for start in range(0, len(raws), batch)
-            for part in self._batches(raws[start : start + batch], start, batch)
+            for start in range(0, len(things), size)
+            for part in self._batches(things[start : start + size], start, size, graph, explain=explain)
         ]
         table = merged(self.codec, Columns.join(parts)) if parts else Columns({})
-        if table.rows != len(raws):
-            raise DataError(
-                f"the codec made no sample of {len(raws) - table.rows} of {len(raws)} things: leave them out"
-            )
+        if table.rows != len(things):
+            missing = len(things) - table.rows
+            raise DataError(f"the codec made no sample of {missing} of {len(things)} things: leave them out")
         return table
 
-    def _batches(self, raws: Sequence[Any], start: int, batch: int) -> Iterator[Columns]:
-        samples = self.codec.prepare(raws)
-        for first in range(0, len(samples), batch):
-            arrays, context = self.codec.collate(samples[first : first + batch])
-            outputs = self.graph(*(arrays[spec.name] for spec in self.graph.inputs))
-            yield self.codec.decode(outputs, context).with_ids(start + context.rows)
+    def _batches(
+        self, raws: Sequence[Any], start: int, size: int, graph: Graph, *, explain: bool
+    ) -> Iterator[Columns]:
+        decode = self.codec.explain if explain else self.codec.decode
+        for arrays, context in self.codec.batches(raws, size=size):
+            outputs = graph(*(arrays[spec.name] for spec in graph.inputs))
+            yield decode(outputs, context).with_ids(start + context.rows)
 
 
 def load(path: str | Path, *, threads: int | None = None) -> Bundle:

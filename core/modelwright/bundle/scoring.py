@@ -62,12 +62,7 @@ def evaluate_variant(
     """
     catalog = catalog or discover()
     source = find(run, variant, catalog=catalog, warn=warn)
-    task = source.task
-    if isinstance(source.model, Path):
-        predictor: Predictor = Graph(source.model, threads=task.config.train.threads)
-    else:
-        predictor = task.served(source.model).eval()
-    return {"task": read_task(run), **_score(task, predictor, split)}
+    return {"task": read_task(run), **_score(source.task, source.predictor, split)}
 
 
 def _score(task: Task, predictor: Predictor, split: Split) -> dict[str, Any]:

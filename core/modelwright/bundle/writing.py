@@ -19,7 +19,7 @@ from modelwright import __version__, environment, folder
 from modelwright.bundle.card import write_card
 from modelwright.bundle.codecs import describe
 from modelwright.bundle.export import write_graph
-from modelwright.bundle.runtime import CARD, CODEC, FACTS, GRAPH, MANIFEST, Graph, is_bundle, sha256
+from modelwright.bundle.runtime import CARD, CODEC, EXPLAIN, FACTS, GRAPH, MANIFEST, Graph, is_bundle, sha256
 from modelwright.bundle.timing import Observed, observe
 from modelwright.compression import variants
 from modelwright.compression.variants import ORIGINAL, RECEIPT
@@ -42,13 +42,23 @@ class Source:
 
     Attributes:
         task: with its facts; of the variant's own settings.
-        model: to be written as a graph, or the path of a graph that was written already.
+        model: in torch; None where only a graph is left.
+        graph: that was written already, where there is one.
         receipt: what was measured of it; empty where it is the run's own model.
     """
 
     task: Task
-    model: nn.Module | Path
+    model: nn.Module | None
+    graph: Path | None
     receipt: Mapping[str, Any]
+
+    @property
+    def predictor(self) -> nn.Module | Graph:
+        """What it is scored by: its graph, where it has one."""
+        if self.graph is not None:
+            return Graph(self.graph, threads=self.task.config.train.threads)
+        assert self.model is not None
+        return self.task.served(self.model).eval()
 
 
 def export(
@@ -110,15 +120,13 @@ def find(where: Path, variant: str, *, catalog: Catalog, warn: Callable[[str], N
         task = entry.build(config)
         task.facts = facts
         model, _ = load_model(task, where, config, torch.device("cpu"), warn=warn)
-        return Source(task, model, {})
+        return Source(task, model, None, {})
     found = variants.find(where, variant)
-    task = variants.task_of(entry, config, found.settings, facts)
-    if found.graph is not None:
-        return Source(task, found.graph, found.receipt)
+    task = variants.task_of(entry, config, found.settings, facts, settled=found.settled)
     loaded = variants.load_model(task, found)
-    if loaded is None:
+    if loaded is None and found.graph is None:
         raise CheckpointError(f"variant {variant} of {where} has neither weights nor a graph: compress again")
-    return Source(task, loaded[0], found.receipt)
+    return Source(task, None if loaded is None else loaded[0], found.graph, found.receipt)
 
 
 def write_bundle(
@@ -156,11 +164,18 @@ def write_bundle(
         aside.mkdir(parents=True)
         codec = describe(task.codec)
         agreement = None
-        if isinstance(source.model, Path):
-            for file in source.model.parent.glob(f"{GRAPH}*"):  # weights above 2 GB lie beside it
+        if source.graph is not None:
+            for file in source.graph.parent.glob(f"{GRAPH}*"):  # weights above 2 GB lie beside it
                 shutil.copyfile(file, aside / file.name)
-        else:
-            agreement = write_graph(task, source.model, dataset, aside / GRAPH, seed=task.config.seed, warn=warn)
+        if source.model is not None:
+            seed = task.config.seed
+            if source.graph is None:
+                agreement = write_graph(task, source.model, dataset, aside / GRAPH, seed=seed, warn=warn)
+            explainer = task.explainer(task.served(source.model).eval())
+            if explainer is not None:
+                write_graph(
+                    task, source.model, dataset, aside / EXPLAIN, seed=seed, serve=lambda _: explainer, warn=warn
+                )
         manifest: dict[str, Any] = {
             "format": FORMAT,
             "task": name,

@@ -32,6 +32,7 @@ from modelwright.compression.variants import GRAPH, ORIGINAL, RECEIPT, Variant
 from modelwright.config import TaskConfig, merge
 from modelwright.errors import CheckpointError, CompressionError, ExportError, Interrupted
 from modelwright.evaluation.evaluator import Scores, evaluate
+from modelwright.evaluation.settling import settle
 from modelwright.events import Event
 from modelwright.files import write_json, write_text
 from modelwright.hookspecs import TaskEntry
@@ -143,10 +144,9 @@ class Compression:
         # What earlier stages noted still holds for this one's result.
         notes = {**before.notes, **made.notes}
         variant = Variant(name, before.name, stages, dict(made.settings), notes, key, where)
-        self._store(variant, made, before)
-        return variant
+        return self._store(variant, made, before)
 
-    def _store(self, variant: Variant, made: Made, before: Variant) -> None:
+    def _store(self, variant: Variant, made: Made, before: Variant) -> Variant:
         """Weights, graph and receipt; the record that it is finished comes last."""
         task, where, problem = self.task(variant.settings), variant.folder, ""
         eager = None
@@ -157,6 +157,10 @@ class Compression:
         elif made.graph is not None:
             made.graph.replace(where / GRAPH)
         graph = Graph(where / GRAPH, threads=torch.get_num_threads()) if (where / GRAPH).exists() else None
+        with torch.no_grad():
+            predictor = graph if eager is None or graph is not None else task.served(eager).eval()
+            assert predictor is not None
+            variant = replace(variant, settled=settle(task, predictor, self.datasets, self.config))
         measured = self._measured(task, eager, graph, where)
         if measured.cost is None:  # a graph in other numbers does what the model did that it was made from
             measured = replace(measured, cost=self._cost_of(before))
@@ -178,6 +182,7 @@ class Compression:
         for left in ("float.onnx", "training", *(path.name for path in where.glob("round-*"))):
             path = where / left
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        return variant
 
     # Parts ------------------------------------------------------------------------------------------------------------
 

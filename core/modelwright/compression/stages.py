@@ -40,7 +40,7 @@ class DistillConfig(StageConfig):
     """Trains the model to say what a teacher says."""
 
     teacher: str = "original"
-    """original (the run's own model), another run's folder, a bundle, or a .npz of outputs by sample id."""
+    """original (the run's own model), one of the task's own, a run's folder, a bundle, or a .npz by sample id."""
     temperature: Annotated[float, Field(gt=0)] = 4.0
     """Softens both sides (Hinton, Vinyals, Dean 2015)."""
     mix: Annotated[float, Field(ge=0, le=1)] = 0.9

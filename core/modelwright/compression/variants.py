@@ -26,6 +26,7 @@ from torch import nn
 from modelwright.compression.plan import Plan, replay
 from modelwright.config import TaskConfig, build_config
 from modelwright.errors import CompressionError, did_you_mean
+from modelwright.evaluation.settling import with_settled
 from modelwright.files import write_json
 from modelwright.hookspecs import TaskEntry
 from modelwright.task import Facts, Task
@@ -47,6 +48,8 @@ class Variant:
         settings: of another model than the run's own (a student), on top of the run's.
         notes: what its stages said of their work, by stage.
         key: a digest of the run's weights and the stages: equal keys, equal work.
+        folder: where it lies.
+        settled: what the task found on validation data for this variant; empty: the run's own holds.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Variant:
     notes: dict[str, Any]
     key: str
     folder: Path = field(default=Path(), compare=False)
+    settled: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def graph(self) -> Path | None:
@@ -112,10 +116,17 @@ def record(variant: Variant) -> None:
     write_json(variant.folder / RECORD, values)
 
 
-def task_of(entry: TaskEntry, config: TaskConfig, settings: Mapping[str, Any], facts: Facts) -> Task:
-    """The run's task with some settings changed (another architecture)."""
+def task_of(
+    entry: TaskEntry,
+    config: TaskConfig,
+    settings: Mapping[str, Any],
+    facts: Facts,
+    *,
+    settled: Mapping[str, Any] | None = None,
+) -> Task:
+    """The run's task with some settings changed (another architecture), and what was settled for a variant."""
     task = entry.build(changed(config, settings))
-    task.facts = facts
+    task.facts = with_settled(facts, settled) if settled else facts
     return task
 
 

@@ -156,9 +156,13 @@ def find_teacher(stage: Stage, source: str) -> Teacher:
     """
     if source == "original":
         return network_teacher(stage.original, device=stage.device)
+    own = stage.task.teachers()
+    if source in own:
+        return own[source](stage.datasets)
     path = Path(source)
     if not path.exists():
-        raise CompressionError(f"there is no teacher {source}: give original, a run's folder, a bundle or a .npz file")
+        known = "".join(f"{name}, " for name in ("original", *own))
+        raise CompressionError(f"there is no teacher {source}: give {known}a run's folder, a bundle or a .npz file")
     if path.is_file():
         return stored_teacher(path, samples=len(stage.datasets["train"]), device=stage.device)
     if (path / "manifest.json").exists():
