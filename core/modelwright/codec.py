@@ -155,10 +155,12 @@ class Context:
     Attributes:
         rows: int64, the raw thing each sample came from.
         samples: each sample's own context.
+        columns: the same by name, one value per sample, where a codec converts whole columns at once.
     """
 
     rows: np.ndarray
     samples: Sequence[Mapping[str, Any]] = ()
+    columns: Mapping[str, Column] = field(default_factory=dict[str, Column])
 
 
 @dataclass(frozen=True)

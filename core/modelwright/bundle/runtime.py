@@ -210,9 +210,7 @@ class Bundle:
             raise DataError(f"the codec made no sample of {missing} of {len(things)} things: leave them out")
         return table
 
-    def _batches(
-        self, raws: Sequence[Any], start: int, size: int, graph: Graph, *, explain: bool
-    ) -> Iterator[Columns]:
+    def _batches(self, raws: Sequence[Any], start: int, size: int, graph: Graph, *, explain: bool) -> Iterator[Columns]:
         decode = self.codec.explain if explain else self.codec.decode
         for arrays, context in self.codec.batches(raws, size=size):
             outputs = graph(*(arrays[spec.name] for spec in graph.inputs))

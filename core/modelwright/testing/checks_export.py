@@ -44,10 +44,16 @@ def check_codec_round_trips(subject: Subject) -> None:
 
 
 def check_export_agrees(subject: Subject) -> None:
-    """The model has an ONNX graph that agrees with it at batch 1 and 3 and at another size of what may change."""
-    dataset = next(iter(subject.splits.values()))
+    """Model and explainer have ONNX graphs that agree with them at batch 1 and 3 and at another of what may change."""
+    task, model = subject.task, subject.learned.model
     try:
-        write_graph(subject.task, subject.model(), dataset, subject.folder / "model.onnx", seed=subject.config.seed)
+        _ = subject.graph
+        explainer = task.explainer(task.served(model).eval())
+        if explainer is not None:
+            target = subject.folder / "explain.onnx"
+            write_graph(
+                task, model, subject.splits["train"], target, seed=subject.config.seed, serve=lambda _: explainer
+            )
     except ExportError as error:
         raise Failed(str(error)) from error
 

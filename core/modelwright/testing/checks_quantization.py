@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from modelwright.bundle.export import write_graph
 from modelwright.bundle.runtime import Graph
 from modelwright.compression.quantize import quantize
 from modelwright.errors import CompressionError, ExportError
@@ -25,11 +24,9 @@ def check_int8_model_scores(subject: Subject) -> None:
 
     Layers that 8 bits hurt may stay in float, as they do in compression; some must be left.
     """
-    gained = _gained(subject)
-    source, target = subject.folder / "float.onnx", subject.folder / "int8.onnx"
-    train = subject.splits["train"]
+    gained, target = _gained(subject), subject.folder / "int8.onnx"
     try:
-        write_graph(subject.task, subject.learned.model, train, source, seed=subject.config.seed)
+        source = subject.graph
     except ExportError as reason:
         raise NotOffered("the model has no graph: see export_agrees") from reason
     samples = [[tensor.numpy() for tensor in subject.batch(subject.some(CALIBRATE)).inputs]]

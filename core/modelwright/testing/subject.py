@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from modelwright.bundle.export import write_graph
 from modelwright.codec import Columns, merged
 from modelwright.config import TaskConfig, nest
 from modelwright.hookspecs import TaskEntry
@@ -180,6 +182,18 @@ class Subject:
         step, batch = self.step(), self.batch(self.some(8))
         losses = list(self.fitted(step, batch, steps=FIT_STEPS))
         return Learned(step.model, batch, losses)
+
+    @cached_property
+    def graph(self) -> Path:
+        """The ONNX graph of what was learned; writing one takes seconds, so it is done once.
+
+        Raises:
+            ExportError: there is none, or it disagrees with the model.
+        """
+        self._kept = TemporaryDirectory(prefix="modelwright-")
+        target = Path(self._kept.name) / "model.onnx"
+        write_graph(self.task, self.learned.model, self.splits["train"], target, seed=self.config.seed)
+        return target
 
     def fitted(self, step: Supervised, batch: Batch, *, steps: int) -> Iterator[float]:
         """Trains on one batch again and again with the task's own optimizer, at its peak rate; gives each mean loss."""
