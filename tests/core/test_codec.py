@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -174,6 +174,22 @@ def test_collating_stacks_the_samples_and_remembers_where_they_came_from() -> No
     assert context.rows.tolist() == [0, 0, 1]
     assert context.rows.dtype == np.int64
     assert [each["word"] for each in context.samples] == ["abc", "abd", "abe"]
+    assert context.columns == {}
+
+
+def test_a_codec_of_tables_hands_whole_columns_to_decode() -> None:
+    @dataclass(frozen=True)
+    class Doubled(Words):
+        def batches(self, raws: Sequence[Any], *, size: int) -> Iterator[tuple[dict[str, np.ndarray], Context]]:
+            yield {"sum": np.asarray(raws)}, Context(np.arange(len(raws)), columns={"name": np.asarray(raws) * 2})
+
+        def decode(self, outputs: Mapping[str, np.ndarray], context: Context | None) -> Columns:
+            assert context is not None
+            return Columns({**context.columns, "sum": outputs["sum"]})
+
+    codec = Doubled()
+    ((arrays, context),) = codec.batches([1, 2, 3], size=3)
+    assert codec.decode(arrays, context).array("name").tolist() == [2, 4, 6]
 
 
 def test_collating_samples_of_other_shapes_is_refused() -> None:

@@ -29,7 +29,12 @@ from tests.core.toy_codecs import Tempered
 
 OURS = [SimpleNamespace(value="tests.core.toy_codecs")]
 POINTS = np.array([[0.1, 0.2], [0.5, -0.3], [-0.4, 0.4]])
-STUDENT = {"stage": "distill", "teacher": "oracle", "student": {"model.hidden": 8}, "train": {"steps": 150, "optimizer.lr": 0.02}}
+STUDENT = {
+    "stage": "distill",
+    "teacher": "oracle",
+    "student": {"model.hidden": 8},
+    "train": {"steps": 150, "optimizer.lr": 0.02},
+}
 
 
 class Why(nn.Module):
