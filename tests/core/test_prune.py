@@ -76,6 +76,7 @@ def test_no_layer_is_all_but_emptied_for_the_sake_of_others():
     with torch.no_grad():
         model.first.weight[:7] *= 1e-6
         model.first.bias[:7] *= 1e-6
+        model.second.weight[:, :7] *= 1e-6
     cut(model, scope="global")
     assert (model.first.out_channels, model.second.out_channels) == (2, 6)  # a quarter stays where half is asked for
 
