@@ -25,7 +25,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import modelwright as mw
+from modelwright.bundle.runtime import Graph
+from modelwright.bundle.timing import interleaved, summary
 from modelwright.errors import CompressionError
 
 TASK = "image-classification"
@@ -140,16 +144,19 @@ def distill(out: Path, threads: int, source: Path | None) -> None:
 def search(out: Path, threads: int, _: Path | None) -> None:
     """Both targets met within the minutes; and a time that nothing can reach."""
     run = lenet_run(out, 0, threads)
-    own = [row for row in mw.compress(run, recipe=INT8).receipt["latency"] if row["model"] == "original"]
-    milliseconds = 0.8 * min(row["p50_ms"] for row in own if row["batch"] == 1)
-    for limit in (milliseconds, 1e-4):
+    compress(run, "int8", INT8)  # writes the run's own graph
+    graph = Graph(run / "variants" / "original" / "model.onnx", threads=threads)
+    (spec,) = graph.inputs
+    picture = np.zeros((1, *spec.shape), spec.dtype)
+    own = summary(interleaved({"own": lambda: graph(picture)}, seconds=5, least=100)["own"]).p50_ms
+    for limit in (0.9 * own, 1e-4):
         began = time.monotonic()
         try:
             found = mw.compress(run, max_drop=0.01, max_latency_ms=limit, minutes=20)
             said = f"chosen {found.chosen}"
         except CompressionError as error:
             said = str(error)
-        line = {"max_latency_ms": limit, "minutes": (time.monotonic() - began) / 60, "said": said}
+        line = {"max_latency_ms": limit, "own": own, "minutes": (time.monotonic() - began) / 60, "said": said}
         with (out / "search.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         print(line, flush=True)

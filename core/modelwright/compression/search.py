@@ -84,7 +84,7 @@ def search(work: Compression, template: Recipe, targets: Targets, *, minutes: fl
 
     Args:
         template: its prune and quantize stages are changed from trial to trial, the others stay.
-        minutes: to spend; a training that was begun is ended.
+        minutes: to spend; nothing is begun that is not expected to end in time, and what was begun is ended.
 
     Raises:
         CompressionError: a target cannot be met; says which, and how near the nearest came.
@@ -111,8 +111,9 @@ class _Search:
         study = optuna.create_study(direction="minimize", sampler=sampler)
         for keep, kind in FIRST:
             study.enqueue_trial({"keep": keep, "kind": kind})
-        stale = 0
-        while time.monotonic() < self._ends and stale < 10:
+        stale, longest = 0, 0.0
+        # What takes as long as the longest so far has to end in time.
+        while (began := time.monotonic()) + longest < self._ends and stale < 10:
             trial = study.ask()
             key = (
                 round(trial.suggest_float("keep", self._least, MOST, step=STEP), 2),
@@ -120,6 +121,7 @@ class _Search:
             )
             stale = stale + 1 if key in self._probed else 0
             study.tell(trial, self._try(*key))
+            longest = max(longest, time.monotonic() - began)
         return self._choose()
 
     def _refuse_the_impossible(self) -> None:
