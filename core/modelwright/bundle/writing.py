@@ -19,12 +19,13 @@ from modelwright import __version__, environment, folder
 from modelwright.bundle.card import write_card
 from modelwright.bundle.codecs import describe
 from modelwright.bundle.export import write_graph
-from modelwright.bundle.runtime import CARD, CODEC, FACTS, GRAPH, MANIFEST, Graph, is_bundle, sha256
+from modelwright.bundle.runtime import CARD, CODEC, FACTS, MANIFEST, is_bundle, sha256
 from modelwright.bundle.timing import Observed, observe
 from modelwright.compression import variants
-from modelwright.compression.variants import ORIGINAL, RECEIPT
-from modelwright.errors import BundleError, CheckpointError
+from modelwright.compression.variants import ORIGINAL, RECEIPT, RUNTIME
+from modelwright.errors import BundleError, CheckpointError, ExportError
 from modelwright.files import write_json, write_text
+from modelwright.hookspecs import ExporterEntry
 from modelwright.plugins import Catalog, discover
 from modelwright.run import Run, load_model, to_stderr
 from modelwright.task import Dataset, Datasets, Keys, Split, Task
@@ -43,11 +44,13 @@ class Source:
     Attributes:
         task: with its facts; of the variant's own settings.
         model: to be written as a graph, or the path of a graph that was written already.
+        runtime: what the graph is for, or is to be for.
         receipt: what was measured of it; empty where it is the run's own model.
     """
 
     task: Task
     model: nn.Module | Path
+    runtime: ExporterEntry
     receipt: Mapping[str, Any]
 
 
@@ -55,6 +58,7 @@ def export(
     run: str | Path | Run,
     *,
     variant: str = ORIGINAL,
+    runtime: str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     catalog: Catalog | None = None,
@@ -63,13 +67,15 @@ def export(
     """Writes a bundle of a run's kept weights, or of one of its variants; gives its folder.
 
     Args:
+        runtime: what is to run it, an exporter's name; the variant's own (mostly onnxruntime) when left out.
         out: the bundle's folder; ``bundle`` (or ``bundle-<variant>``) in the run folder when left out.
         overwrite: replace a bundle that lies there.
 
     Raises:
         RunError: it is no run folder, or nothing was trained yet.
         CompressionError: there is no such variant.
-        ExportError: it has no graph, or the graph disagrees with the model.
+        PluginError: there is no such runtime, or modules that it needs are missing.
+        ExportError: it has no graph (for that runtime), or the graph disagrees with the model.
         BundleError: something is there already, or the folder cannot be made.
     """
     where = run.folder if isinstance(run, Run) else Path(run)
@@ -77,7 +83,7 @@ def export(
     catalog = catalog or discover()
     name = folder.read_task(where)
     _free(target, overwrite=overwrite)
-    source = find(where, variant, catalog=catalog, warn=warn)
+    source = find(where, variant, runtime=runtime, catalog=catalog, warn=warn)
     entry, provider = catalog.task(name), catalog.providers[name]
     write_bundle(
         target,
@@ -85,6 +91,7 @@ def export(
         name=name,
         summary=entry.summary,
         install=f"{provider.distribution}[{entry.extra}]" if entry.extra else provider.distribution,
+        reader_install=catalog.pip_name(source.runtime),
         dataset=usual_samples(source.task.datasets()),
         variant=variant,
         evaluations=folder.read_results(where).get("evaluations", []) if variant == ORIGINAL else [],
@@ -95,30 +102,41 @@ def export(
     return target
 
 
-def find(where: Path, variant: str, *, catalog: Catalog, warn: Callable[[str], None]) -> Source:
-    """A variant of a run, ready to be scored or exported; a graph where it has one.
+def find(
+    where: Path, variant: str, *, runtime: str | None = None, catalog: Catalog, warn: Callable[[str], None]
+) -> Source:
+    """A variant of a run, ready to be scored or exported; a graph where it has one for the runtime.
 
     Raises:
         RunError: it is no run folder, or nothing was trained yet.
         CompressionError: there is no such variant.
+        PluginError: there is no such runtime, or modules that it needs are missing.
+        ExportError: all that is left of the variant is a graph for another runtime.
     """
     _, entry, config = folder.read_config(where, catalog)
     facts = folder.read_facts(where)
     if facts is None:
         raise CheckpointError(f"{where} was never trained; go on with: modelwright resume {where}")
     if variant == ORIGINAL:
+        exporter = catalog.exporter(runtime or RUNTIME)
         task = entry.build(config)
         task.facts = facts
         model, _ = load_model(task, where, config, torch.device("cpu"), warn=warn)
-        return Source(task, model, {})
+        return Source(task, model, exporter, {})
     found = variants.find(where, variant)
+    exporter = catalog.exporter(runtime or found.runtime)
     task = variants.task_of(entry, config, found.settings, facts)
-    if found.graph is not None:
-        return Source(task, found.graph, found.receipt)
+    if found.graph is not None and found.runtime == exporter.name:
+        return Source(task, found.graph, exporter, found.receipt)
     loaded = variants.load_model(task, found)
-    if loaded is None:
+    if loaded is not None:
+        return Source(task, loaded[0], exporter, found.receipt)
+    if found.graph is None:
         raise CheckpointError(f"variant {variant} of {where} has neither weights nor a graph: compress again")
-    return Source(task, loaded[0], found.receipt)
+    raise ExportError(
+        f"variant {variant} of {where} is a graph in 8 bits for {found.runtime}: leave out --runtime, or compress for "
+        f"{exporter.name}"
+    )
 
 
 def write_bundle(
@@ -129,6 +147,7 @@ def write_bundle(
     summary: str,
     install: str,
     dataset: Dataset,
+    reader_install: str = "",
     variant: str = ORIGINAL,
     evaluations: Sequence[Mapping[str, Any]] = (),
     licence: str = "",
@@ -140,6 +159,7 @@ def write_bundle(
     Args:
         name, summary: of the task.
         install: what pip is told to install for it, for example ``modelwright[image]``.
+        reader_install: the same for the runtime.
         dataset: real samples, to compare graph and model on and to see values and sizes.
         evaluations: as in results.json.
         licence: a line for the card.
@@ -149,7 +169,7 @@ def write_bundle(
         BundleError: something is there already, or the folder cannot be made.
     """
     _free(target, overwrite=overwrite)
-    task = source.task
+    task, exporter = source.task, source.runtime
     aside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         shutil.rmtree(aside, ignore_errors=True)
@@ -157,10 +177,12 @@ def write_bundle(
         codec = describe(task.codec)
         agreement = None
         if isinstance(source.model, Path):
-            for file in source.model.parent.glob(f"{GRAPH}*"):  # weights above 2 GB lie beside it
+            for file in exporter.open(source.model, threads=1).files:
                 shutil.copyfile(file, aside / file.name)
         else:
-            agreement = write_graph(task, source.model, dataset, aside / GRAPH, seed=task.config.seed, warn=warn)
+            path, seed = aside / exporter.graph, task.config.seed
+            agreement = write_graph(task, source.model, dataset, path, exporter=exporter, seed=seed, warn=warn)
+        graph = exporter.open(aside / exporter.graph, threads=1)
         manifest: dict[str, Any] = {
             "format": FORMAT,
             "task": name,
@@ -168,10 +190,13 @@ def write_bundle(
             "install": install,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": {"modelwright": __version__, **environment.versions()},
-            "runtime": "ONNX Runtime on the CPU",
+            "runtime": f"{graph.runtime} on the CPU",
+            "graph": exporter.graph,
+            "reader": f"{type(graph).__module__}:{type(graph).__qualname__}",
+            "reader_install": reader_install,
             "codec": codec["codec"],
             "inputs": [each.as_json() for each in observed(task, dataset)],
-            "outputs": [each.name for each in Graph(aside / GRAPH, threads=1).outputs],
+            "outputs": [each.name for each in graph.outputs],
             "agreement": None if agreement is None else agreement.as_json(),
             "evaluations": list(evaluations),
             "settings": task.config.model_dump(mode="json"),

@@ -20,13 +20,14 @@ import torch
 from torch import nn
 
 from modelwright import folder
+from modelwright.bundle.agreement import reason_of
 from modelwright.bundle.export import write_graph
 from modelwright.bundle.runtime import Graph
 from modelwright.compression import variants
 from modelwright.compression.context import Made, Stage
 from modelwright.compression.cost import Cost, cost
 from modelwright.compression.plan import Plan
-from modelwright.compression.receipt import BATCHES, Measured, bytes_of, judged_split, receipt, score
+from modelwright.compression.receipt import BATCHES, Measured, judged_split, receipt, score
 from modelwright.compression.recipe import Recipe, RecipeStage
 from modelwright.compression.variants import GRAPH, ORIGINAL, RECEIPT, Variant
 from modelwright.config import TaskConfig, merge
@@ -35,7 +36,7 @@ from modelwright.evaluation.evaluator import Scores, evaluate
 from modelwright.events import Event
 from modelwright.files import write_json, write_text
 from modelwright.hookspecs import TaskEntry
-from modelwright.plugins import Catalog
+from modelwright.plugins import Catalog, missing_modules
 from modelwright.task import Datasets, Facts, Keys, Split, Task
 from modelwright.training.loading import fetch
 from modelwright.training.randomness import seed_everything
@@ -143,6 +144,8 @@ class Compression:
         # What earlier stages noted still holds for this one's result.
         notes = {**before.notes, **made.notes}
         variant = Variant(name, before.name, stages, dict(made.settings), notes, key, where)
+        if made.graph is not None:
+            variant = replace(variant, runtime=made.runtime, graph_name=self.catalog.exporter(made.runtime).graph)
         self._store(variant, made, before)
         return variant
 
@@ -155,9 +158,8 @@ class Compression:
             variants.save_model(where, eager, made.plan)
             problem = self._export(task, eager, where / GRAPH)
         elif made.graph is not None:
-            made.graph.replace(where / GRAPH)
-        graph = Graph(where / GRAPH, threads=torch.get_num_threads()) if (where / GRAPH).exists() else None
-        measured = self._measured(task, eager, graph, where)
+            made.graph.replace(where / variant.graph_name)
+        measured = self._measured(task, eager, variant)
         if measured.cost is None:  # a graph in other numbers does what the model did that it was made from
             measured = replace(measured, cost=self._cost_of(before))
         found = receipt(
@@ -237,26 +239,40 @@ class Compression:
 
     @cached_property
     def _original_measured(self) -> Measured:
-        task, where = self.task({}), self.original.folder
         eager = copy.deepcopy(self.model).to(CPU).eval()
-        graph = Graph(where / GRAPH, threads=torch.get_num_threads()) if (where / GRAPH).exists() else None
-        found = self._measured(task, eager, graph, where, torch_scores=True)
-        return Measured(found.eager, graph, (where / "model.safetensors").stat().st_size, found.cost, found.scores)
+        return self._measured(self.task({}), eager, self.original, as_trained=True)
 
-    def _measured(
-        self, task: Task, eager: nn.Module | None, graph: Graph | None, where: Path, *, torch_scores: bool = False
-    ) -> Measured:
+    def _measured(self, task: Task, eager: nn.Module | None, variant: Variant, *, as_trained: bool = False) -> Measured:
         """A variant is scored as it is deployed, from its graph; the original as it was trained."""
         served = None if eager is None else task.served(eager).eval()
-        predictor = served if torch_scores or graph is None else graph
+        graph, *also = self._graphs(variant)
+        predictor = served if as_trained or graph is None else graph
         assert predictor is not None
-        file = where / (GRAPH if graph is not None else "model.safetensors")
+        weights = variant.folder / "model.safetensors"
+        size = weights.stat().st_size if as_trained or graph is None else graph.bytes
         with torch.no_grad():
             scores: Scores = score(task, predictor, self.datasets, self.split, self.config)
         counted = None
         if served is not None:
             counted = cost(served, [torch.from_numpy(array[:2].copy()) for array in self.samples])
-        return Measured(served, graph, bytes_of(file), counted, scores)
+        return Measured(served, graph, size, counted, scores, [each for each in also if each is not None])
+
+    def _graphs(self, variant: Variant) -> list[Graph | None]:
+        """A variant's graph in its runtime, or None; then in further ones that are installed and take it as it is."""
+        path, threads = variant.graph, torch.get_num_threads()
+        if path is None:
+            return [None]
+        graphs: list[Graph | None] = [self.catalog.exporter(variant.runtime).open(path, threads=threads)]
+        for entry in self.catalog.exporters.values():
+            takes = entry.opens_onnx and path.suffix == ".onnx" and entry.name != variant.runtime
+            if takes and not missing_modules(entry.requires):
+                try:
+                    graph = entry.open(path, threads=threads)
+                    graph(*self.samples)
+                    graphs.append(graph)
+                except Exception as error:  # noqa: BLE001 - it is only timed: what it cannot do must end nothing
+                    self.warn(f"{variant.name} is not timed in {entry.name}: {reason_of(error)}")
+        return graphs
 
     def _cost_of(self, variant: Variant) -> Cost | None:
         if variant.name == ORIGINAL:

@@ -28,12 +28,12 @@ from modelwright.bundle.timing import interleaved, summary
 from modelwright.compression.pipeline import Compression
 from modelwright.compression.prune import prune
 from modelwright.compression.quantize import quantize
-from modelwright.compression.receipt import RUNTIME, bytes_of, score
+from modelwright.compression.receipt import RUNTIME, score
 from modelwright.compression.recipe import Recipe, RecipeStage
 from modelwright.compression.stages import DistillConfig, PruneConfig, QuantizeConfig
 from modelwright.compression.targets import Targets
 from modelwright.compression.variants import ORIGINAL, Variant
-from modelwright.errors import CompressionError, ExportError
+from modelwright.errors import CompressionError, ConfigError, ExportError
 from modelwright.task import Split
 
 LEAST, MOST, STEP = 0.1, 1.0, 0.05
@@ -88,7 +88,14 @@ def search(work: Compression, template: Recipe, targets: Targets, *, minutes: fl
 
     Raises:
         CompressionError: a target cannot be met; says which, and how near the nearest came.
+        ConfigError: the template quantizes for another runtime than ONNX Runtime, which targets are about.
     """
+    for stage in template.stages:
+        if isinstance(stage.settings, QuantizeConfig) and stage.settings.runtime != "onnxruntime":
+            raise ConfigError(
+                f"targets are searched for in ONNX Runtime, recipe '{template.name}' is for {stage.settings.runtime}: "
+                "leave out runtime, or the targets"
+            )
     return _Search(work, template, targets, minutes=minutes, overwrite=overwrite).run()
 
 
@@ -278,8 +285,8 @@ class _Search:
         one = [np.ascontiguousarray(array[:1]) for array in work.samples]
         loaded = {kind: Graph(path, threads=torch.get_num_threads()) for kind, path in graphs.items()}
         times = interleaved({kind: _call(graph, one) for kind, graph in loaded.items()}, seconds=1.0, least=20)
-        for kind, path in graphs.items():
-            self._probed[keep, kind] = bytes_of(path), summary(times[kind]).p50_ms
+        for kind, graph in loaded.items():
+            self._probed[keep, kind] = graph.bytes, summary(times[kind]).p50_ms
 
     # The end ----------------------------------------------------------------------------------------------------------
 
