@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from modelwright.compression.api import Compressed, compress
     from modelwright.config import DataConfig, ModelConfig, Settings, TaskConfig, TrainConfig
     from modelwright.evaluation.bootstrap import Interval
-    from modelwright.hookspecs import CompressorEntry, ObserverEntry, TaskEntry, hookimpl
+    from modelwright.hookspecs import CompressorEntry, ExporterEntry, ObserverEntry, TaskEntry, hookimpl
     from modelwright.plugins import Catalog, discover
     from modelwright.run import Run, evaluate, resume, train
     from modelwright.task import Batch, Datasets, Example, Facts, Input, Key, Keys, Losses, Objective, Size, Task
@@ -31,7 +31,7 @@ _HOMES = {
     "compression.api": ("Compressed", "compress"),
     "config": ("DataConfig", "ModelConfig", "Settings", "TaskConfig", "TrainConfig"),
     "evaluation.bootstrap": ("Interval",),
-    "hookspecs": ("CompressorEntry", "ObserverEntry", "TaskEntry", "hookimpl"),
+    "hookspecs": ("CompressorEntry", "ExporterEntry", "ObserverEntry", "TaskEntry", "hookimpl"),
     "plugins": ("Catalog", "discover"),
     "run": ("Run", "evaluate", "resume", "train"),
     "task": (
@@ -53,6 +53,7 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll] - imported lazily
     "DataConfig",
     "Datasets",
     "Example",
+    "ExporterEntry",
     "Facts",
     "Input",
     "Interval",

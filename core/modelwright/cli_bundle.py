@@ -41,6 +41,9 @@ def register(app: typer.Typer) -> None:
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", show_default=False)],
     variant: Annotated[str, typer.Option("--variant", metavar="NAME", help="One of its variants.")] = "original",
+    runtime: Annotated[
+        str | None, typer.Option("--runtime", metavar="NAME", help="What will run it: onnxruntime, openvino.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The bundle's folder.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that lies there.")] = False,
 ) -> None:
@@ -50,7 +53,7 @@ def export(
     read_task(run)  # a mistake is told before torch is imported, which takes seconds
     from modelwright.bundle import writing
 
-    print(writing.export(run, variant=variant, out=out, overwrite=overwrite))
+    print(writing.export(run, variant=variant, runtime=runtime, out=out, overwrite=overwrite))
 
 
 def predict(
@@ -120,7 +123,7 @@ def benchmark(
         "variant": opened.manifest["variant"],
         "processor": processor(),
         "threads": opened.graph.threads,
-        "runtime": f"ONNX Runtime {metadata.version('onnxruntime')}",
+        "runtime": f"{opened.graph.runtime} {metadata.version(opened.graph.package)}",
     }
     if as_json:
         print(json.dumps({**about, "latency": rows}))

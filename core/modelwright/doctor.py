@@ -283,9 +283,24 @@ def _plugins(catalog: Catalog) -> Iterator[Finding]:
             if missing := missing_modules(entry.requires):
                 detail = f"{name} cannot be used yet: no module named {', '.join(missing)}"
                 yield Finding("warning", what, detail, f"pip install {' '.join(missing)}")
+    yield from _exporters(catalog)
     for failure in catalog.failures:
         detail = f"{failure.distribution} {failure.version}".rstrip() + f" could not be loaded: {failure.error}"
         yield Finding("broken", f"plugin {failure.plugin}", detail, failure.mend)
+
+
+def _exporters(catalog: Catalog) -> Iterator[Finding]:
+    """Runtimes; one that comes with an extra is nothing that has to be there."""
+    missing = {name: missing_modules(entry.requires) for name, entry in sorted(catalog.exporters.items())}
+    if present := [name for name in missing if not missing[name]]:
+        yield Finding("ok", "runtimes", ", ".join(present))
+    for name, modules in missing.items():
+        entry, command = catalog.exporters[name], f'pip install "{catalog.pip_name(catalog.exporters[name])}"'
+        if modules and entry.extra:
+            yield Finding("ok", "runtimes", f"{name} is not installed; to have it: {command}")
+        elif modules:
+            detail = f"{name} cannot be used yet: no module named {', '.join(modules)}"
+            yield Finding("warning", "runtimes", detail, f"pip install {' '.join(modules)}")
 
 
 def _devices(probed: Probe) -> Iterator[Finding]:

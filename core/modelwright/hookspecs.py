@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
+    from modelwright.bundle.export import Export
+    from modelwright.bundle.runtime import Graph
     from modelwright.compression.context import Made, Stage
     from modelwright.compression.stages import StageConfig
     from modelwright.config import TaskConfig
@@ -88,6 +90,33 @@ class CompressorEntry:
     requires: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class ExporterEntry:
+    """A runtime that graphs are written for.
+
+    Attributes:
+        name: as it is written under `runtime`; lowercase words joined by hyphens.
+        summary: one line, for `modelwright doctor`.
+        write: what is exported, and a file -> the name of what wrote it. Writes the file, and what belongs to it
+            beside it; the core compares it with the model. Imports torch and everything heavy.
+        open: ``(path, threads=None)`` -> the graph, ready to run: an instance of a class of its own at the top of a
+            module, a subclass of `modelwright.bundle.runtime.Graph`. A bundle names that class. Imports no torch.
+        graph: the name of the file that is opened.
+        opens_onnx: whether `open` also takes an ONNX graph; receipts then time that too.
+        requires: modules that `write` and `open` will import; looked up without importing them.
+        extra: the extra of the distribution that installs `requires`.
+    """
+
+    name: str
+    summary: str
+    write: Callable[[Export, Path], str]
+    open: Callable[..., Graph]
+    graph: str = "model.onnx"
+    opens_onnx: bool = False
+    requires: tuple[str, ...] = ()
+    extra: str = ""
+
+
 @hookspec
 def modelwright_tasks() -> Iterable[TaskEntry]:  # pyright: ignore[reportReturnType]
     """The tasks that this plugin offers.
@@ -128,4 +157,21 @@ def modelwright_compressors() -> Iterable[CompressorEntry]:  # pyright: ignore[r
     ...     yield CompressorEntry("round", "weights as 16-bit numbers", config=StageConfig, run=halve)
     >>> [entry.name for entry in modelwright_compressors()]
     ['round']
+    """
+
+
+@hookspec
+def modelwright_exporters() -> Iterable[ExporterEntry]:  # pyright: ignore[reportReturnType]
+    """Runtimes that `modelwright export RUN --runtime NAME` may name.
+
+    >>> def write(export, target):  # called when asked, not before
+    ...     return export.write_onnx(target)
+    >>> def read(path, *, threads=None):
+    ...     from modelwright.bundle.runtime import Graph
+    ...     return Graph(path, threads=1)
+    >>> @hookimpl
+    ... def modelwright_exporters():
+    ...     yield ExporterEntry("one-thread", "ONNX Runtime, never more than one thread", write=write, open=read)
+    >>> [entry.name for entry in modelwright_exporters()]
+    ['one-thread']
     """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import Distribution, entry_points
 from pathlib import Path
@@ -30,9 +30,9 @@ from modelwright.errors import (
     UnknownTask,
     did_you_mean,
 )
-from modelwright.hookspecs import PROJECT, CompressorEntry, ObserverEntry, TaskEntry
+from modelwright.hookspecs import PROJECT, CompressorEntry, ExporterEntry, ObserverEntry, TaskEntry
 
-E = TypeVar("E", ObserverEntry, CompressorEntry)
+E = TypeVar("E", ObserverEntry, CompressorEntry, ExporterEntry)
 TASK_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
@@ -73,7 +73,7 @@ class PluginFailure:
 
 @dataclass
 class Catalog:
-    """What is installed: tasks, observers and compressors by name, who offers them, and what failed.
+    """What is installed: tasks, observers, compressors and exporters by name, who offers them, and what failed.
 
     Attributes:
         offers: each plugin's hooks, and the names of what it gives through each; the core's too.
@@ -82,6 +82,7 @@ class Catalog:
     tasks: dict[str, TaskEntry] = field(default_factory=dict[str, TaskEntry])
     observers: dict[str, ObserverEntry] = field(default_factory=dict[str, ObserverEntry])
     compressors: dict[str, CompressorEntry] = field(default_factory=dict[str, CompressorEntry])
+    exporters: dict[str, ExporterEntry] = field(default_factory=dict[str, ExporterEntry])
     providers: dict[str, Provider] = field(default_factory=dict[str, Provider])
     plugins: list[Provider] = field(default_factory=list[Provider])
     failures: list[PluginFailure] = field(default_factory=list[PluginFailure])
@@ -141,14 +142,29 @@ class Catalog:
         """
         return _usable("compressor", name, self.compressors)
 
+    def exporter(self, name: str) -> ExporterEntry:
+        """The exporter of that name, all its modules present.
 
-def _usable(kind: str, name: str, offered: Mapping[str, E]) -> E:
+        Raises:
+            PluginError: nobody offers it, or modules that it needs are missing.
+        """
+        return _usable("runtime", name, self.exporters, install=self.pip_name)
+
+    def pip_name(self, entry: ExporterEntry) -> str:
+        """What pip is told to install for an exporter."""
+        owners = (who for who, hooks in self.offers.items() if entry.name in hooks.get("modelwright_exporters", ()))
+        distribution = next((owner.distribution for owner in owners), PROJECT)
+        return f"{distribution}[{entry.extra}]" if entry.extra else distribution
+
+
+def _usable(kind: str, name: str, offered: Mapping[str, E], install: Callable[[E], str] | None = None) -> E:
     if name not in offered:
         near = did_you_mean(name, offered)
         raise PluginError(f"no {kind} '{name}' is installed{near}; installed: {', '.join(sorted(offered)) or 'none'}")
     entry = offered[name]
     if missing := missing_modules(entry.requires):
-        raise PluginError(f"{kind} '{name}' needs the module {missing[0]}: pip install {missing[0]}")
+        wanted = missing[0] if install is None else f'"{install(entry)}"'
+        raise PluginError(f"{kind} '{name}' needs the module {missing[0]}: pip install {wanted}")
     return entry
 
 
@@ -199,16 +215,18 @@ def _take(catalog: Catalog, point: EntryPointLike, provider: Provider) -> None:
         tasks = [_checked_task(entry) for entry in _collect(manager.hook.modelwright_tasks())]
         observers = [_checked_observer(entry) for entry in _collect(manager.hook.modelwright_observers())]
         compressors = [_checked_compressor(entry) for entry in _collect(manager.hook.modelwright_compressors())]
+        exporters = [_checked_exporter(entry) for entry in _collect(manager.hook.modelwright_exporters())]
     except BaseException as error:  # whatever a plugin throws at import (SystemExit too), the others must stay usable
         if isinstance(error, KeyboardInterrupt):
             raise
         catalog.failures.append(PluginFailure(provider.plugin, provider.distribution, _reason(error), provider.version))
         return
     hooks = {caller.name for caller in manager.get_hookcallers(plugin) or []}
-    given: dict[str, Sequence[TaskEntry | ObserverEntry | CompressorEntry]] = {
+    given: dict[str, Sequence[TaskEntry | ObserverEntry | CompressorEntry | ExporterEntry]] = {
         "modelwright_tasks": tasks,
         "modelwright_observers": observers,
         "modelwright_compressors": compressors,
+        "modelwright_exporters": exporters,
     }
     catalog.offers[provider] = {hook: tuple(each.name for each in given[hook]) for hook in given if hook in hooks}
     if point.name != "core":
@@ -225,6 +243,7 @@ def _take(catalog: Catalog, point: EntryPointLike, provider: Provider) -> None:
     for kind, entries, known in (
         ("observer", observers, catalog.observers),
         ("compressor", compressors, catalog.compressors),
+        ("runtime", exporters, catalog.exporters),
     ):
         for entry in entries:
             if known.setdefault(entry.name, entry) is not entry:  # pyright: ignore[reportArgumentType]
@@ -272,6 +291,12 @@ def _checked_compressor(entry: Any) -> CompressorEntry:
         raise PluginError(f"modelwright_compressors must yield CompressorEntry records, not {type(entry).__name__}")
     if not (isinstance(entry.config, type) and issubclass(entry.config, StageConfig)):
         raise PluginError(f"compressor '{entry.name}': config must be a subclass of StageConfig")
+    return entry
+
+
+def _checked_exporter(entry: Any) -> ExporterEntry:
+    if not isinstance(entry, ExporterEntry):
+        raise PluginError(f"modelwright_exporters must yield ExporterEntry records, not {type(entry).__name__}")
     return entry
 
 

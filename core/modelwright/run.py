@@ -19,7 +19,7 @@ from modelwright import environment, folder
 from modelwright.config import TaskConfig
 from modelwright.errors import CheckpointError, ConfigError, ModelwrightError
 from modelwright.evaluation.bootstrap import Interval
-from modelwright.evaluation.evaluator import Scores
+from modelwright.evaluation.evaluator import Scores, asking
 from modelwright.evaluation.evaluator import evaluate as evaluate_model
 from modelwright.evaluation.settling import settle
 from modelwright.events import Observer, Observers
@@ -160,7 +160,7 @@ def evaluate(
             (warn or to_stderr)(f"{where} is not finished: these are its best weights so far")
         found = _score(task, model, datasets, split, config, device)
         if distributed.rank() == 0:
-            _keep(where, task, datasets, split, found, weights, draw=True)
+            _keep(where, task, datasets, split, found, weights, model=model)
             write_report(where)
         return {"task": name, **_as_json(split, found, weights)}
 
@@ -263,7 +263,8 @@ def _go_on(
     for split in splits:
         found = _score(task, model, datasets, split, config, device)
         if distributed.rank() == 0:
-            _keep(run.folder, task, datasets, split, found, weights, draw=split == splits[-1])
+            drawn = model if split == splits[-1] else None
+            _keep(run.folder, task, datasets, split, found, weights, model=drawn)
     if distributed.rank() == 0:
         write_report(run.folder)
     distributed.barrier()
@@ -314,9 +315,9 @@ def _score(
 
 
 def _keep(
-    where: Path, task: Task, datasets: Datasets, split: Split, found: Scores, weights: str, *, draw: bool
+    where: Path, task: Task, datasets: Datasets, split: Split, found: Scores, weights: str, *, model: nn.Module | None
 ) -> None:
-    """Puts an evaluation into results.json and, where wanted, its figures beside it."""
+    """Puts an evaluation into results.json and, where a model is given, its figures beside it."""
     results = folder.read_results(where)
     others = [each for each in results.get("evaluations", []) if each["split"] != split]
     results["evaluations"] = [*others, _as_json(split, found, weights)]
@@ -324,8 +325,10 @@ def _keep(
     data[split] = found.samples
     data["notes"] = list(dict.fromkeys([*data.get("notes", []), *datasets.notes]))
     write_json(where / folder.RESULTS, results)
-    if draw:
-        evaluated = Evaluated(split, datasets[split], found.predictions, found.truths, found.measured)
+    if model is not None:
+        device = next((parameter.device for parameter in model.parameters()), None)
+        ask = asking(task.served(model).eval(), device=device)
+        evaluated = Evaluated(split, datasets[split], found.predictions, found.truths, found.measured, ask)
         save_figures(task.figures(evaluated), where, split=split)
 
 

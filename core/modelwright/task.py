@@ -183,13 +183,19 @@ class Figure:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What an evaluation found, for `Task.figures`."""
+    """What an evaluation found, for `Task.settle` and `Task.figures`.
+
+    Attributes:
+        predict: the model that was evaluated, to be asked further questions: arrays in the order of `Task.inputs`,
+            batch first, give its named outputs as arrays. No gradients.
+    """
 
     split: str
     dataset: Dataset
     predictions: Columns
     truths: Columns
     measured: Columns
+    predict: Callable[..., Mapping[str, np.ndarray]]
 
 
 class Task(ABC):

@@ -16,7 +16,7 @@ class RiskData(DataConfig):
     """Applicants and what became of them."""
 
     name: Literal["portfolio", "table", "german_credit", "taiwan_default"] = "portfolio"
-    """portfolio (embedded, made up), table (your own CSV or Parquet), or a published set: german_credit, taiwan_default."""
+    """portfolio (embedded, made up), table (your own CSV or Parquet), or published: german_credit, taiwan_default."""
     target: str | None = None
     """Column that says how it ended; any two values."""
     bad: Value | None = None

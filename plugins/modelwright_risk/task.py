@@ -201,7 +201,13 @@ class RiskTask(Task):
 
     def figures(self, evaluated: Evaluated) -> Iterator[Figure]:
         """What an analyst asks for, see `modelwright_risk.figures`."""
-        return figures.draw(evaluated, facts=self.facts, cutoff=float(self.settled["cutoff"]))
+        return figures.draw(
+            evaluated,
+            facts=self.facts,
+            cutoff=float(self.settled["cutoff"]),
+            predict=lambda *arrays: evaluated.predict(*arrays)["logit"],
+            monotone=self.settings.model.monotone,
+        )
 
 
 def _weights(criterion: nn.Module | None, batch: Batch) -> Tensor | None:

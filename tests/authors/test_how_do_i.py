@@ -10,7 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from tests.core.conftest import Point
 from tests.third_party.outside import Outside
 
 import modelwright as mw
-from modelwright.errors import ConfigError, DataError
+from modelwright.errors import BundleError, ConfigError, DataError
 from modelwright.events import StepDone
 from modelwright.hookspecs import TaskEntry
 from modelwright.plugins import discover
@@ -44,6 +44,7 @@ PRETRAINED = "Start from pretrained weights"
 WINDOWS = "Split a long raw thing into windows"
 TAUGHT = "Offer distillation and say what may be pruned"
 STAGE = "Add a stage of compression"
+RUNTIME = "Write graphs for another runtime"
 SPOKEN = "Read files and say predictions in my own words"
 EMPTY = "Say what a sample with nothing in it is"
 EXPECTED = "Expect a check to fail"
@@ -126,7 +127,7 @@ def test_every_section_has_a_block_and_a_test():
     text = (DOCS / "how-do-i.md").read_text(encoding="utf-8")
     headings = re.findall(r"^## (.*)$", text, flags=re.MULTILINE)
     assert headings == list(BLOCKS)
-    assert set(headings) == {*CLASSES, TASKS, TRACKER, STAGE, EXPECTED}
+    assert set(headings) == {*CLASSES, TASKS, TRACKER, STAGE, RUNTIME, EXPECTED}
     listed = re.findall(r"^- \[(.*)\]", text, flags=re.MULTILINE)
     assert [heading.lower() for heading in headings] == listed
 
@@ -299,6 +300,31 @@ def test_an_own_stage_is_measured_like_any_other(page: Page):
     kept = load_file(run.folder / "variants" / "custom-3-round" / "model.safetensors")["triples.weight"]
     assert kept.shape[0] == 16
     assert torch.equal(kept, torch.round(kept, decimals=1))
+
+
+def test_an_own_runtime_says_what_the_model_says(page: Page):
+    runtime = page.module(RUNTIME)
+
+    class Reference:
+        name = "reference"
+
+        def load(self) -> Any:
+            return runtime
+
+    run = page.train(TAUGHT)
+    catalog = discover([Point("language", page.entry(TAUGHT)), Reference()])
+    bundle = mw.export(run, runtime="reference", catalog=catalog, warn=lambda line: None)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert manifest["runtime"] == "ONNX reference on the CPU"
+    assert manifest["agreement"]["gap"] < 1e-3
+    plugins = [SimpleNamespace(value=name) for name in ("modelwright_language", runtime.__name__)]
+    opened = mw.Bundle.load(bundle, plugins=plugins)
+    assert isinstance(opened.graph, runtime.ReferenceGraph)
+    assert opened.predict("und das")["confidence"] > 0
+    with pytest.raises(
+        BundleError, match=r"the reader how_do_i.* belongs to 'how_do_i.*', which is no installed plugin"
+    ):
+        mw.Bundle.load(bundle, plugins=plugins[:1])
 
 
 def test_predictions_are_said_in_own_words(page: Page, tmp_path: Path):

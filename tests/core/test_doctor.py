@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from modelwright.bundle.runtime import Graph
 from modelwright.config import TaskConfig
 from modelwright.doctor import Finding, Probe, diagnose, installed_versions, run_probe, tagged_version
-from modelwright.hookspecs import ObserverEntry, TaskEntry
+from modelwright.hookspecs import ExporterEntry, ObserverEntry, TaskEntry
 from modelwright.plugins import Catalog, PluginFailure, Provider, discover
 from tests.core.installed import install
 
@@ -228,6 +229,26 @@ def test_observers_are_listed_with_what_they_miss():
     )
     assert (listed.status, listed.detail) == ("ok", "applause")
     assert (missing.status, missing.mend) == ("warning", "pip install no_hands_here")
+
+
+def test_a_runtime_that_an_extra_brings_is_named_and_no_fault():
+    def runtime(name, **further):
+        return ExporterEntry(name, "runs", write=lambda export, target: "", open=Graph, **further)
+
+    entries = [
+        runtime("here", requires=("json",)),
+        runtime("extra", requires=("no_beads_here",), extra="beads"),
+        runtime("lame", requires=("no_legs_here",)),
+    ]
+    catalog = Catalog(
+        exporters={each.name: each for each in entries},
+        offers={Provider("abacus", "modelwright-abacus"): {"modelwright_exporters": ("here", "extra", "lame")}},
+    )
+    listed, extra, lame = (f for f in check({"torch": "2.14.1"}, catalog=catalog) if f.what == "runtimes")
+    assert (listed.status, listed.detail) == ("ok", "here")
+    assert (extra.status, extra.mend) == ("ok", None)
+    assert extra.detail == 'extra is not installed; to have it: pip install "modelwright-abacus[beads]"'
+    assert (lame.status, lame.mend) == ("warning", "pip install no_legs_here")
 
 
 def test_devices():

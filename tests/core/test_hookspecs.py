@@ -8,7 +8,7 @@ import inspect
 import pytest
 
 from modelwright import hookspecs
-from modelwright.hookspecs import PROJECT, ObserverEntry, TaskEntry
+from modelwright.hookspecs import PROJECT, CompressorEntry, ExporterEntry, ObserverEntry, TaskEntry
 from modelwright.testing.toy import TOY
 
 HOOKS = [value for name, value in vars(hookspecs).items() if name.startswith("modelwright_")]
@@ -27,7 +27,7 @@ def test_a_hook_has_an_example_that_runs(hook: object) -> None:
     assert doctest.DocTestRunner().run(example).failed == 0
 
 
-@pytest.mark.parametrize("record", [TaskEntry, ObserverEntry])
+@pytest.mark.parametrize("record", [TaskEntry, ObserverEntry, CompressorEntry, ExporterEntry])
 def test_a_record_documents_each_of_its_fields(record: type) -> None:
     documented = inspect.getdoc(record) or ""
     assert [name for name in record.__annotations__ if f"    {name}: " not in documented] == []

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from modelwright.bundle.runtime import Graph
 from modelwright.compression.stages import StageConfig
 from modelwright.config import TaskConfig
 from modelwright.errors import BrokenPlugin, ConfigError, DuplicateTask, PluginError, UnknownTask
-from modelwright.hookspecs import CompressorEntry, ObserverEntry, TaskEntry, hookimpl
+from modelwright.hookspecs import CompressorEntry, ExporterEntry, ObserverEntry, TaskEntry, hookimpl
 from modelwright.plugins import Catalog, PluginFailure, Provider, discover, missing_modules, recipes_of, settings_of
 from tests.core.installed import install
 
@@ -189,7 +190,8 @@ def test_an_unmarked_hook_says_what_to_put_above_it() -> None:
 def test_a_plugin_without_a_hook_is_none() -> None:
     failure = failure_of(Point("bad", lambda: ModuleType("plugin")))
     assert (
-        failure.error == "it offers none of the hooks modelwright_tasks, modelwright_observers, modelwright_compressors"
+        failure.error == "it offers none of the hooks modelwright_tasks, modelwright_observers, "
+        "modelwright_compressors, modelwright_exporters"
     )
 
 
@@ -212,6 +214,7 @@ def test_a_module_named_like_a_hook_is_no_hook() -> None:
             {"modelwright_compressors": [CompressorEntry("mine", "", config=TaskConfig, run=print)]},  # type: ignore[arg-type]
             "compressor 'mine': config must be a subclass of StageConfig",
         ),
+        ({"modelwright_exporters": [print]}, "modelwright_exporters must yield ExporterEntry records, not builtin"),
         ({"modelwright_tasks": [entry("Toy")]}, "task name 'Toy' must be lowercase words joined by hyphens"),
         ({"modelwright_tasks": [entry("a_b")]}, "task name 'a_b' must be lowercase words joined by hyphens"),
         ({"modelwright_tasks": [entry("a-")]}, "task name 'a-' must be lowercase words joined by hyphens"),
@@ -422,3 +425,43 @@ def test_a_second_compressor_of_one_name_is_set_apart_and_the_first_stays() -> N
     catalog = discover([squeezing("prune")])
     assert catalog.compressor("prune").summary != "squeezes"
     assert catalog.failures[0].error == "compressor 'prune' is already offered by another plugin"
+
+
+# Exporters
+
+
+def writing(name: str, **further: Any) -> Point:
+    entry = ExporterEntry(name, "writes", write=lambda export, target: "", open=Graph, **further)
+    return Point(f"{name}-plugin", module(modelwright_exporters=[entry]))
+
+
+def test_the_core_offers_its_own_runtimes_beside_those_of_plugins() -> None:
+    class Plugin:
+        @hookimpl
+        def modelwright_exporters(self) -> Iterator[ExporterEntry]:
+            yield ExporterEntry("abacus", "counts", write=lambda export, target: "", open=Graph)
+
+    catalog = discover([Point("abacus", Plugin)])
+    assert sorted(catalog.exporters) == ["abacus", "onnxruntime", "openvino"]
+    assert catalog.exporter("abacus").summary == "counts"
+
+
+def test_an_unknown_runtime_names_the_near_one() -> None:
+    with pytest.raises(PluginError) as caught:
+        discover([]).exporter("openvin")
+    assert str(caught.value) == (
+        "no runtime 'openvin' is installed (did you mean 'openvino'?); installed: onnxruntime, openvino"
+    )
+
+
+def test_a_runtime_that_lacks_a_module_says_how_to_install_it() -> None:
+    lacking = discover([writing("abacus", requires=("surely_not_here",), extra="beads")])
+    with pytest.raises(PluginError, match="needs the module surely_not_here: pip install") as caught:
+        lacking.exporter("abacus")
+    assert str(caught.value).endswith('pip install "abacus-plugin[beads]"')
+
+
+def test_a_second_runtime_of_one_name_is_set_apart_and_the_first_stays() -> None:
+    catalog = discover([writing("onnxruntime")])
+    assert catalog.exporter("onnxruntime").summary != "writes"
+    assert catalog.failures[0].error == "runtime 'onnxruntime' is already offered by another plugin"

@@ -71,6 +71,16 @@ def test_never_more_than_asked_for_is_left_and_every_layer_keeps_something(keep,
     assert all(m.out_channels >= 1 for m in net.modules() if isinstance(m, nn.Conv2d))
 
 
+def test_no_layer_is_all_but_emptied_for_the_sake_of_others():
+    model = Plain()
+    with torch.no_grad():
+        model.first.weight[:7] *= 1e-6
+        model.first.bias[:7] *= 1e-6
+        model.second.weight[:, :7] *= 1e-6
+    cut(model, scope="global")
+    assert (model.first.out_channels, model.second.out_channels) == (2, 6)  # a quarter stays where half is asked for
+
+
 def test_the_smallest_channels_go_first():
     model = Plain()
     with torch.no_grad():

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from modelwright.cli_compress import parse_bytes
+from modelwright.compression import recipe as recipes
 from modelwright.compression.recipe import OWN, Recipe, read_recipe, recipes_for
 from modelwright.compression.stages import DistillConfig, PruneConfig, QuantizeConfig
 from modelwright.config import TaskConfig
@@ -23,7 +24,8 @@ def read(source, entry: TaskEntry = ENTRY) -> Recipe:
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in OWN.glob("*.yaml")))
-def test_each_recipe_of_the_core_can_be_read_and_says_how_to_use_it(name):
+def test_each_recipe_of_the_core_can_be_read_and_says_how_to_use_it(name, monkeypatch):
+    monkeypatch.setattr(recipes, "missing_modules", lambda names: [])
     recipe = read(name)
     assert recipe.name == name
     assert recipe.stages
@@ -110,3 +112,19 @@ def test_sizes_are_read_as_people_write_them():
     for wrong in ("", "kB", "5 apples", "-3", "1e3"):
         with pytest.raises(ConfigError, match="is no size; write 500kB"):
             parse_bytes(wrong)
+
+
+def test_a_stage_that_lacks_modules_says_so_before_any_work_is_done(monkeypatch):
+    monkeypatch.setattr(recipes, "missing_modules", list)
+    with pytest.raises(PluginError) as caught:
+        read([{"stage": "prune"}, {"stage": "quantize", "runtime": "openvino"}])
+    assert str(caught.value) == (
+        'the recipe, stage quantize needs the module openvino: pip install "modelwright[openvino]"'
+    )
+    read([{"stage": "quantize", "runtime": "onnxruntime"}])
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "weights"])
+def test_what_a_runtime_does_not_offer_is_refused(kind):
+    with pytest.raises(ConfigError, match=f"openvino has the kinds static and aware; {kind} has runtime onnxruntime"):
+        read([{"stage": "quantize", "kind": kind, "runtime": "openvino"}])

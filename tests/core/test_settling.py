@@ -1,4 +1,4 @@
-"""What a task may find or offer beyond a model: values settled on validation data, explanations, teachers of its own."""
+"""What a task may find or offer beyond a model: values settled on validation data, explanations, own teachers."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ def test_by_default_a_task_changes_nothing(task: Minimal) -> None:
     assert task.schedules() == {}
     assert task.find_facts(Datasets(None)) == Facts() == task.facts
     assert set(task.measure(Columns({"score": np.array([1])}), columns)) == {"score", "label"}
-    assert list(task.figures(Evaluated("test", [], columns, columns, columns))) == []  # type: ignore[arg-type]
+    assert list(task.figures(Evaluated("test", [], columns, columns, columns, dict))) == []  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("missing", ["datasets", "model", "loss", "truths", "metrics", "perfect"])

@@ -77,8 +77,11 @@ def test_it_trains_is_scored_and_is_gone_when_it_is_uninstalled(outside: Outside
     assert squeezed.returncode == 0, squeezed.stderr
     (receipt,) = json.loads(squeezed.stdout)["variants"]
     assert (receipt["variant"], receipt["notes"]) == ("calm-1-tide-lull", {"lulled_below": 0.01})
-    exported = outside.run("export", run, "--variant", "calm", "--out", tmp_path / "bundle")
+    exported = outside.run("export", run, "--variant", "calm", "--runtime", "tide-tally", "--out", tmp_path / "bundle")
     assert exported.returncode == 0, exported.stderr
+    assert (tmp_path / "bundle" / "tally.onnx").is_file()
+    served = outside.run("evaluate", tmp_path / "bundle", "--json")
+    assert json.loads(served.stdout)["metrics"]["skill"]["low"] > 0.5, served.stderr
 
     outside.uninstall("modelwright-toy")
     assert list(outside.folder.iterdir()) == []

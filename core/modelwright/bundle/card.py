@@ -27,7 +27,8 @@ def _lines(manifest: Mapping[str, Any], summary: str, receipt: Mapping[str, Any]
     yield from _heading("Inputs and outputs")
     yield from _table(["input", "shape", "type", "values seen"], [_input(each) for each in manifest["inputs"]])
     yield ""
-    yield f"The graph gives {', '.join(manifest['outputs'])}; `{manifest['codec']}` makes predictions of that."
+    gives = ", ".join(manifest["outputs"])
+    yield f"{manifest['runtime']} runs the graph, which gives {gives}; `{manifest['codec']}` makes predictions of that."
     yield from _heading("Data")
     data = manifest["settings"].get("data", {})
     yield from _table(

@@ -11,11 +11,12 @@ import importlib
 import json
 from collections.abc import Iterable, Mapping
 from importlib.metadata import entry_points
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from modelwright.codec import Codec
 from modelwright.errors import BundleError, ExportError
 
+T = TypeVar("T")
 GROUP = "modelwright"
 """Of entry points; also the one package that needs none."""
 
@@ -59,28 +60,45 @@ def restore(record: Mapping[str, Any], *, install: str = "", plugins: Iterable[N
     name, settings = record.get("codec"), record.get("settings")
     if not isinstance(name, str) or not isinstance(settings, Mapping):
         raise BundleError("codec.json names no codec: export the bundle again")
+    found: Any = imported(name, Codec, what="codec", install=install, plugins=plugins)
+    try:
+        return found(**_fitting(found, cast("Mapping[str, Any]", settings)))
+    except TypeError as error:
+        raise BundleError(f"the codec {name} does not take its settings ({error}): export the bundle again") from error
+
+
+def imported(
+    name: str, base: type[T], *, what: str, install: str = "", plugins: Iterable[NamesItsModule] | None = None
+) -> type[T]:
+    """The class of that name (``module:Class``), where it may be imported and is of that kind.
+
+    Args:
+        base: what it has to be a subclass of.
+        what: the same in a word.
+        install, plugins: as for `restore`.
+
+    Raises:
+        BundleError: its package is not installed as a plugin or lacks something, or it is of another kind.
+    """
     module, _, path = name.partition(":")
     package = module.partition(".")[0]
     command = f'; install it: pip install "{install}"' if install else ""
     points = entry_points(group=GROUP) if plugins is None else plugins
     if package not in {GROUP, *(point.value.partition(":")[0].partition(".")[0] for point in points)}:
-        raise BundleError(f"the codec {name} belongs to '{package}', which is no installed plugin{command}")
+        raise BundleError(f"the {what} {name} belongs to '{package}', which is no installed plugin{command}")
     try:
         found: Any = importlib.import_module(module)
         for part in path.split("."):
             found = getattr(found, part)
     except ImportError as error:
-        raise BundleError(f"the codec {name} could not be loaded: {error}{command}") from error
+        raise BundleError(f"the {what} {name} could not be loaded: {error}{command}") from error
     except AttributeError as error:
         raise BundleError(
-            f"there is no codec {name}: the bundle is of another version of its plugin{command}"
+            f"there is no {what} {name}: the bundle is of another version of its plugin{command}"
         ) from error
-    if not (isinstance(found, type) and issubclass(found, Codec)):
-        raise BundleError(f"{name} is no codec: the bundle is damaged, or not to be trusted")
-    try:
-        return found(**_fitting(found, cast("Mapping[str, Any]", settings)))
-    except TypeError as error:
-        raise BundleError(f"the codec {name} does not take its settings ({error}): export the bundle again") from error
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise BundleError(f"{name} is no {what}: the bundle is damaged, or not to be trusted")
+    return found
 
 
 def _fitting(kind: type[Codec], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Writes a model as an ONNX graph that agrees with it. Knows torch and its exporters; knows no bundle and no run.
+"""Writes a model as a graph that agrees with it, mostly ONNX. Knows torch's exporters; knows no bundle and no run.
 
 Sizes of model.onnx are what receipts count, so the graph holds what is needed to run it and nothing else.
 """
@@ -12,6 +12,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from modelwright.bundle.agreement import Agreement, Arrays, Samples, compare, reason_of
+from modelwright.bundle.exporters import ONNX
 from modelwright.data import Dataset, Input, Size
 from modelwright.errors import ExportError
+from modelwright.hookspecs import ExporterEntry
 from modelwright.task import Task
 
 OPSET = 20
@@ -30,22 +33,53 @@ LIMIT = 2**31 - 2**20
 """Bytes above which weights lie in a file beside the graph: a protobuf message ends at 2 GiB."""
 
 
+@dataclass(frozen=True)
+class Export:
+    """What an exporter is given.
+
+    Attributes:
+        model: what the task serves, in eval mode on the CPU: ``model(*example)`` is a dict of tensors.
+        inputs: of the model, in the order of its arguments.
+        outputs: their names.
+        example: real samples, a batch of more than one.
+        warn: told what a user should know.
+    """
+
+    model: nn.Module
+    inputs: Sequence[Input]
+    outputs: Sequence[str]
+    example: Arrays
+    warn: Callable[[str], None]
+
+    def write_onnx(self, target: Path) -> str:
+        """Writes an ONNX graph, not yet compared with the model; gives the name of torch's exporter.
+
+        Raises:
+            ExportError: no exporter can write it, or a dimension that may change came out fixed.
+        """
+        exporter = _export(self, target)
+        _clean(target, self.inputs, self.outputs)
+        return exporter
+
+
 def write_graph(
     task: Task,
     model: nn.Module,
     dataset: Dataset,
     target: Path,
     *,
+    exporter: ExporterEntry = ONNX,
     seed: int = 0,
     serve: Callable[[nn.Module], nn.Module] | None = None,
     warn: Callable[[str], None] = lambda message: None,
 ) -> Agreement:
-    """Writes what `task` serves of `model` as an ONNX file for batches of any size; both end in eval mode.
+    """Writes what `task` serves of `model` as a graph for batches of any size; both end in eval mode.
 
     Args:
         model: on any device; it is taken to the CPU meanwhile.
         dataset: real samples to compare on; every sample of one size is as good as any.
-        target: the file; what is there is replaced once the new one is good.
+        target: the file; what is there is replaced once the new one is good. What belongs to it lies beside it.
+        exporter: what writes it, and opens it to be compared.
         serve: of the model, what is written; `task.served` when left out.
         warn: told when the older exporter had to be used.
 
@@ -67,11 +101,10 @@ def write_graph(
         aside.mkdir(parents=True)
         try:
             written = aside / target.name
-            exporter = _export(served, task.inputs, outputs, samples.example, written, warn)
+            how = exporter.write(Export(served, task.inputs, outputs, samples.example, warn), written)
             for module in (model, served):  # exporters put back what they believe was there before
                 module.eval()
-            _clean(written, task.inputs, outputs)
-            agreement = compare(written, task, served, samples.cases(), exporter=exporter)
+            agreement = compare(written, task, served, samples.cases(), exporter=how, open_graph=exporter.open)
             for file in aside.iterdir():
                 file.replace(target.parent / file.name)
         finally:
@@ -82,20 +115,14 @@ def write_graph(
 # Writing --------------------------------------------------------------------------------------------------------------
 
 
-def _export(
-    served: nn.Module,
-    inputs: Sequence[Input],
-    outputs: Sequence[str],
-    example: Arrays,
-    path: Path,
-    warn: Callable[[str], None],
-) -> str:
+def _export(export: Export, path: Path) -> str:
     """Writes the file; gives the exporter's name."""
-    names: dict[str, Any] = {"input_names": [spec.name for spec in inputs], "output_names": list(outputs)}
+    served, example, inputs = export.model, export.example, export.inputs
+    names: dict[str, Any] = {"input_names": [spec.name for spec in inputs], "output_names": list(export.outputs)}
     large = sum(t.numel() * t.element_size() for t in served.state_dict().values() if isinstance(t, Tensor)) > LIMIT
     axes = _axes(inputs)
     try:
-        with _quiet():
+        with quiet():
             program = torch.onnx.export(
                 served, example, dynamo=True, opset_version=OPSET, dynamic_shapes=_dims(inputs), verbose=False, **names
             )
@@ -105,13 +132,13 @@ def _export(
     except Exception as error:  # noqa: BLE001 - exporters fail in as many ways as there are models
         reason = reason_of(error)
     try:
-        with _quiet():
+        with quiet():
             torch.onnx.export(served, example, path, dynamo=False, opset_version=17, dynamic_axes=axes, **names)
     except Exception as error:
         raise ExportError(
             f"the model has no ONNX graph: {reason}; the older exporter: {reason_of(error)}; write `served` without it"
         ) from error
-    warn(f"exported with torch's older exporter, since the newer one failed: {reason}")
+    export.warn(f"exported with torch's older exporter, since the newer one failed: {reason}")
     return "torchscript"
 
 
@@ -201,7 +228,7 @@ def _strip(part: Any) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Generator[None]:
+def quiet() -> Generator[None]:
     """Keeps exporters, which talk much, off the terminal."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

@@ -1,9 +1,10 @@
-"""Predicts with what was exported: a graph in ONNX Runtime, and a bundle of graph and codec. Imports no torch.
+"""Predicts with what was exported: a graph in its runtime, and a bundle of graph and codec. Imports no torch.
 
 ::
 
     bundle/
-        model.onnx          raw values in, named outputs out; its weights too (model.onnx.data beside it above 2 GB)
+        model.onnx          raw values in, named outputs out; its weights too (model.onnx.data beside it above 2 GB);
+                            for OpenVINO model.xml and model.bin
         explain.onnx        the same inputs to what says why, where the task has that
         codec.json          the codec's class and settings
         card.md             for people: what it is, data, metrics, limits
@@ -21,17 +22,19 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from modelwright.bundle.codecs import NamesItsModule, restore
+from modelwright.bundle.codecs import NamesItsModule, imported, restore
 from modelwright.codec import Codec, Columns, merged
 from modelwright.data import Input, Size
 from modelwright.errors import BundleError, DataError
 
 MANIFEST, GRAPH, CODEC, CARD, FACTS = "manifest.json", "model.onnx", "codec.json", "card.md", "facts.safetensors"
 EXPLAIN = "explain.onnx"
+READER = "modelwright.bundle.runtime:Graph"
+"""What reads a graph where a manifest does not say."""
 
 DTYPES = {"float": "float32", "double": "float64"}
 """ONNX Runtime's names of types that numpy calls otherwise."""
@@ -40,39 +43,41 @@ DTYPES = {"float": "float32", "double": "float64"}
 class Graph:
     """An ONNX file, ready to run on the CPU. Scores like any model: the evaluator takes it as a predictor.
 
+    A graph of another runtime is a subclass with `load`, `run`, and `files` where one is not all.
+
     Args:
         path: the file; what it stores outside itself lies beside it.
         threads: of one call; all cores that this process may use when left out.
 
     Attributes:
+        runtime: what runs it, as people call it.
+        package: the distribution that this is a part of.
         inputs: as the graph names them, without the batch axis; a `Size` where a dimension may change.
         outputs: the same for what it gives.
 
     Raises:
-        BundleError: there is no such file, or it is no graph that ONNX Runtime takes.
+        BundleError: there is no such file, or it is no graph that its runtime takes.
     """
 
-    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
-        import onnxruntime  # half a second, which listing tasks must not cost
+    runtime: ClassVar[str] = "ONNX Runtime"
+    package: ClassVar[str] = "onnxruntime"
+    inputs: tuple[Input, ...]
+    outputs: tuple[Input, ...]
 
+    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
         self.path = Path(path)
-        # A number of our own: with ONNX Runtime's choice it pins its threads, and complains where it may not.
+        # A number of our own: with their own choice runtimes pin their threads, and complain where they may not.
         self.threads = threads or cores()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors; its warnings are of optimizations that it left out
         if not self.path.is_file():
             raise BundleError(f"there is no graph {self.path}; write one: modelwright export RUN")
         try:
-            self._session = onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its exceptions share no base but this
+            self.load()
+        except BundleError:
+            raise
+        except Exception as error:  # the exceptions of runtimes share no base but this
             raise BundleError(
-                f"{self.path} is no graph that ONNX Runtime takes: {_line(error)}; export it again"
+                f"{self.path} is no graph that {self.runtime} takes: {_line(error)}; export it again"
             ) from error
-        self.inputs = _specs(self._session.get_inputs())
-        self.outputs = _specs(self._session.get_outputs())
-        self._names = [spec.name for spec in self.outputs]
 
     def __call__(self, *arrays: Any) -> dict[str, np.ndarray]:
         """Its outputs by name.
@@ -86,9 +91,35 @@ class Graph:
         if len(arrays) != len(self.inputs):
             wanted = ", ".join(spec.name for spec in self.inputs)
             raise BundleError(f"{self.path} takes {len(self.inputs)} arrays ({wanted}), not {len(arrays)}")
-        feed = {spec.name: np.asarray(array, order="C") for spec, array in zip(self.inputs, arrays, strict=True)}
-        found = self._session.run(self._names, feed)
-        return {name: np.asarray(value) for name, value in zip(self._names, found, strict=True)}
+        found = self.run([np.asarray(array, order="C") for array in arrays])
+        return {spec.name: np.asarray(value) for spec, value in zip(self.outputs, found, strict=True)}
+
+    @property
+    def files(self) -> list[Path]:
+        """Everything that it consists of."""
+        return sorted(self.path.parent.glob(f"{self.path.name}*"))
+
+    @property
+    def bytes(self) -> int:
+        """Size of all its files."""
+        return sum(file.stat().st_size for file in self.files)
+
+    def load(self) -> None:
+        """Makes it ready; finds inputs and outputs."""
+        import onnxruntime  # half a second, which listing tasks must not cost
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors; its warnings are of optimizations that it left out
+        self._session = onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
+        self.inputs = _specs(self._session.get_inputs())
+        self.outputs = _specs(self._session.get_outputs())
+
+    def run(self, arrays: Sequence[np.ndarray]) -> Sequence[Any]:
+        """Outputs in their order."""
+        feed = {spec.name: array for spec, array in zip(self.inputs, arrays, strict=True)}
+        return self._session.run([spec.name for spec in self.outputs], feed)
 
 
 def cores() -> int:
@@ -141,13 +172,13 @@ class Bundle:
             plugins: entry points whose packages a codec may come from; those installed when left out.
 
         Raises:
-            BundleError: it is none, a file differs from what was exported, or the codec's plugin is not installed.
+            BundleError: it is none, a file differs from what was exported, or what it needs is not installed.
         """
         folder = Path(path)
         manifest = read_manifest(folder)
         record = _json(folder / CODEC)
         codec = restore(record, install=_pip_name(manifest), plugins=plugins)
-        return Bundle(folder, codec, Graph(folder / GRAPH, threads=threads), manifest)
+        return Bundle(folder, codec, graph_of(folder, manifest, threads=threads, plugins=plugins), manifest)
 
     @property
     def card(self) -> str:
@@ -221,7 +252,7 @@ def load(path: str | Path, *, threads: int | None = None) -> Bundle:
     """Opens a bundle: ``modelwright.load("runs/digits/bundle").predict("seven.png")``.
 
     Raises:
-        BundleError: it is none, a file differs from what was exported, or the codec's plugin is not installed.
+        BundleError: it is none, a file differs from what was exported, or what it needs is not installed.
     """
     return Bundle.load(path, threads=threads)
 
@@ -245,9 +276,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} is no bundle: it has no {MANIFEST}; write one: modelwright export RUN --out {folder}"
         )
     manifest = _json(folder / MANIFEST)
-    digests = manifest.get("files")
-    if not isinstance(digests, dict) or not {GRAPH, CODEC} <= set(cast("dict[str, str]", digests)):
-        raise BundleError(f"{folder / MANIFEST} is damaged: it lists no digests of {GRAPH} and {CODEC}; export again")
+    digests, graph = manifest.get("files"), str(manifest.get("graph", GRAPH))
+    if not isinstance(digests, dict) or not {graph, CODEC} <= set(cast("dict[str, str]", digests)):
+        raise BundleError(f"{folder / MANIFEST} is damaged: it lists no digests of {graph} and {CODEC}; export again")
     for name, digest in cast("dict[str, str]", digests).items():
         path = folder / name
         if path.parent != folder or not path.is_file():
@@ -257,9 +288,27 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _pip_name(manifest: Mapping[str, Any]) -> str:
+def graph_of(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    *,
+    threads: int | None = None,
+    plugins: Iterable[NamesItsModule] | None = None,
+) -> Graph:
+    """The graph of a bundle, in the runtime that its manifest names.
+
+    Raises:
+        BundleError: the runtime is not installed, or its reader belongs to no installed plugin or is none.
+    """
+    name = str(manifest.get("reader", READER))
+    install = _pip_name(manifest, "reader_install")
+    reader = imported(name, Graph, what="reader", install=install, plugins=plugins)
+    return reader(folder / str(manifest.get("graph", GRAPH)), threads=threads)
+
+
+def _pip_name(manifest: Mapping[str, Any], key: str = "install") -> str:
     """What pip is told to install; nothing where a bundle says what no distribution is called."""
-    name = str(manifest.get("install", ""))
+    name = str(manifest.get(key, ""))
     return name if re.fullmatch(r"[A-Za-z0-9._-]+(\[[a-z0-9_,-]+\])?", name) else ""
 
 

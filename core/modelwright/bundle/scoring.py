@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors.numpy import load_file
 
-from modelwright.bundle.runtime import FACTS, GRAPH, Graph, read_manifest
+from modelwright.bundle.runtime import FACTS, graph_of, read_manifest
 from modelwright.bundle.writing import find
 from modelwright.config import build_config
 from modelwright.errors import DataError
@@ -38,7 +38,7 @@ def evaluate_bundle(folder: Path, *, split: Split = "test", catalog: Catalog | N
     task: Task = entry.build(build_config(entry.config, layers=[manifest["settings"]]))
     arrays = load_file(folder / FACTS) if FACTS in manifest["files"] else {}
     task.facts = Facts(manifest["facts"], arrays)
-    graph = Graph(folder / GRAPH, threads=task.config.train.threads)
+    graph = graph_of(folder, manifest, threads=task.config.train.threads)
     try:
         return {"task": manifest["task"], **_score(task, graph, split)}
     except DataError as error:

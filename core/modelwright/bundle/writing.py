@@ -19,12 +19,14 @@ from modelwright import __version__, environment, folder
 from modelwright.bundle.card import write_card
 from modelwright.bundle.codecs import describe
 from modelwright.bundle.export import write_graph
-from modelwright.bundle.runtime import CARD, CODEC, EXPLAIN, FACTS, GRAPH, MANIFEST, Graph, is_bundle, sha256
+from modelwright.bundle.runtime import CARD, CODEC, EXPLAIN, FACTS, MANIFEST, is_bundle, sha256
 from modelwright.bundle.timing import Observed, observe
 from modelwright.compression import variants
-from modelwright.compression.variants import ORIGINAL, RECEIPT
-from modelwright.errors import BundleError, CheckpointError
+from modelwright.compression.variants import ORIGINAL, RECEIPT, RUNTIME
+from modelwright.errors import BundleError, CheckpointError, ExportError
+from modelwright.evaluation.evaluator import Predictor
 from modelwright.files import write_json, write_text
+from modelwright.hookspecs import ExporterEntry
 from modelwright.plugins import Catalog, discover
 from modelwright.run import Run, load_model, to_stderr
 from modelwright.task import Dataset, Datasets, Keys, Split, Task
@@ -43,20 +45,22 @@ class Source:
     Attributes:
         task: with its facts; of the variant's own settings.
         model: in torch; None where only a graph is left.
-        graph: that was written already, where there is one.
+        graph: that was written already for `runtime`, where there is one.
+        runtime: what the graph is for, or is to be for.
         receipt: what was measured of it; empty where it is the run's own model.
     """
 
     task: Task
     model: nn.Module | None
     graph: Path | None
+    runtime: ExporterEntry
     receipt: Mapping[str, Any]
 
     @property
-    def predictor(self) -> nn.Module | Graph:
+    def predictor(self) -> Predictor:
         """What it is scored by: its graph, where it has one."""
         if self.graph is not None:
-            return Graph(self.graph, threads=self.task.config.train.threads)
+            return self.runtime.open(self.graph, threads=self.task.config.train.threads)
         assert self.model is not None
         return self.task.served(self.model).eval()
 
@@ -65,6 +69,7 @@ def export(
     run: str | Path | Run,
     *,
     variant: str = ORIGINAL,
+    runtime: str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     catalog: Catalog | None = None,
@@ -73,13 +78,15 @@ def export(
     """Writes a bundle of a run's kept weights, or of one of its variants; gives its folder.
 
     Args:
+        runtime: what is to run it, an exporter's name; the variant's own (mostly onnxruntime) when left out.
         out: the bundle's folder; ``bundle`` (or ``bundle-<variant>``) in the run folder when left out.
         overwrite: replace a bundle that lies there.
 
     Raises:
         RunError: it is no run folder, or nothing was trained yet.
         CompressionError: there is no such variant.
-        ExportError: it has no graph, or the graph disagrees with the model.
+        PluginError: there is no such runtime, or modules that it needs are missing.
+        ExportError: it has no graph (for that runtime), or the graph disagrees with the model.
         BundleError: something is there already, or the folder cannot be made.
     """
     where = run.folder if isinstance(run, Run) else Path(run)
@@ -87,7 +94,7 @@ def export(
     catalog = catalog or discover()
     name = folder.read_task(where)
     _free(target, overwrite=overwrite)
-    source = find(where, variant, catalog=catalog, warn=warn)
+    source = find(where, variant, runtime=runtime, catalog=catalog, warn=warn)
     entry, provider = catalog.task(name), catalog.providers[name]
     write_bundle(
         target,
@@ -95,6 +102,7 @@ def export(
         name=name,
         summary=entry.summary,
         install=f"{provider.distribution}[{entry.extra}]" if entry.extra else provider.distribution,
+        reader_install=catalog.pip_name(source.runtime),
         dataset=usual_samples(source.task.datasets()),
         variant=variant,
         evaluations=folder.read_results(where).get("evaluations", []) if variant == ORIGINAL else [],
@@ -105,28 +113,42 @@ def export(
     return target
 
 
-def find(where: Path, variant: str, *, catalog: Catalog, warn: Callable[[str], None]) -> Source:
-    """A variant of a run, ready to be scored or exported; a graph where it has one.
+def find(
+    where: Path, variant: str, *, runtime: str | None = None, catalog: Catalog, warn: Callable[[str], None]
+) -> Source:
+    """A variant of a run, ready to be scored or exported; a graph where it has one for the runtime.
 
     Raises:
         RunError: it is no run folder, or nothing was trained yet.
         CompressionError: there is no such variant.
+        PluginError: there is no such runtime, or modules that it needs are missing.
+        ExportError: all that is left of the variant is a graph for another runtime.
     """
     _, entry, config = folder.read_config(where, catalog)
     facts = folder.read_facts(where)
     if facts is None:
         raise CheckpointError(f"{where} was never trained; go on with: modelwright resume {where}")
     if variant == ORIGINAL:
+        exporter = catalog.exporter(runtime or RUNTIME)
         task = entry.build(config)
         task.facts = facts
         model, _ = load_model(task, where, config, torch.device("cpu"), warn=warn)
-        return Source(task, model, None, {})
+        return Source(task, model, None, exporter, {})
     found = variants.find(where, variant)
+    exporter = catalog.exporter(runtime or found.runtime)
     task = variants.task_of(entry, config, found.settings, facts, settled=found.settled)
     loaded = variants.load_model(task, found)
-    if loaded is None and found.graph is None:
+    model = None if loaded is None else loaded[0]
+    if found.graph is not None and found.runtime == exporter.name:
+        return Source(task, model, found.graph, exporter, found.receipt)
+    if model is not None:
+        return Source(task, model, None, exporter, found.receipt)
+    if found.graph is None:
         raise CheckpointError(f"variant {variant} of {where} has neither weights nor a graph: compress again")
-    return Source(task, None if loaded is None else loaded[0], found.graph, found.receipt)
+    raise ExportError(
+        f"variant {variant} of {where} is a graph in 8 bits for {found.runtime}: leave out --runtime, or compress for "
+        f"{exporter.name}"
+    )
 
 
 def write_bundle(
@@ -137,6 +159,7 @@ def write_bundle(
     summary: str,
     install: str,
     dataset: Dataset,
+    reader_install: str = "",
     variant: str = ORIGINAL,
     evaluations: Sequence[Mapping[str, Any]] = (),
     licence: str = "",
@@ -148,6 +171,7 @@ def write_bundle(
     Args:
         name, summary: of the task.
         install: what pip is told to install for it, for example ``modelwright[image]``.
+        reader_install: the same for the runtime.
         dataset: real samples, to compare graph and model on and to see values and sizes.
         evaluations: as in results.json.
         licence: a line for the card.
@@ -157,25 +181,26 @@ def write_bundle(
         BundleError: something is there already, or the folder cannot be made.
     """
     _free(target, overwrite=overwrite)
-    task = source.task
+    task, exporter = source.task, source.runtime
     aside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         codec = describe(task.codec)
         agreement = None
+        path, seed = aside / exporter.graph, task.config.seed
         if source.graph is not None:
-            for file in source.graph.parent.glob(f"{GRAPH}*"):  # weights above 2 GB lie beside it
+            for file in exporter.open(source.graph, threads=1).files:
                 shutil.copyfile(file, aside / file.name)
         if source.model is not None:
-            seed = task.config.seed
             if source.graph is None:
-                agreement = write_graph(task, source.model, dataset, aside / GRAPH, seed=seed, warn=warn)
+                agreement = write_graph(task, source.model, dataset, path, exporter=exporter, seed=seed, warn=warn)
             explainer = task.explainer(task.served(source.model).eval())
             if explainer is not None:
                 write_graph(
                     task, source.model, dataset, aside / EXPLAIN, seed=seed, serve=lambda _: explainer, warn=warn
                 )
+        graph = exporter.open(path, threads=1)
         manifest: dict[str, Any] = {
             "format": FORMAT,
             "task": name,
@@ -183,10 +208,13 @@ def write_bundle(
             "install": install,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": {"modelwright": __version__, **environment.versions()},
-            "runtime": "ONNX Runtime on the CPU",
+            "runtime": f"{graph.runtime} on the CPU",
+            "graph": exporter.graph,
+            "reader": f"{type(graph).__module__}:{type(graph).__qualname__}",
+            "reader_install": reader_install,
             "codec": codec["codec"],
             "inputs": [each.as_json() for each in observed(task, dataset)],
-            "outputs": [each.name for each in Graph(aside / GRAPH, threads=1).outputs],
+            "outputs": [each.name for each in graph.outputs],
             "agreement": None if agreement is None else agreement.as_json(),
             "evaluations": list(evaluations),
             "settings": task.config.model_dump(mode="json"),

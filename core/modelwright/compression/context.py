@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from modelwright.codec import Columns
 from modelwright.compression.plan import Plan
-from modelwright.compression.variants import changed
+from modelwright.compression.variants import RUNTIME, changed
 from modelwright.config import TaskConfig, nest
 from modelwright.errors import CompressionError
 from modelwright.evaluation.bootstrap import paired
@@ -43,7 +43,9 @@ class Made:
     Attributes:
         model: in torch; None where only a graph is left.
         plan: edits that lead from the task's fresh model to `model`.
-        graph: written by the stage itself (a quantized one); None: the core exports `model`.
+        graph: written by the stage itself (a quantized one); None: the core exports `model`. For another runtime than
+            ONNX Runtime it is called as its exporter says and lies in the stage's folder, with all that belongs to it.
+        runtime: that `graph` is for: an exporter's name.
         settings: of another architecture, on top of the run's own.
         notes: what is worth telling, JSON values; part of the receipt.
     """
@@ -51,6 +53,7 @@ class Made:
     model: nn.Module | None
     plan: Plan
     graph: Path | None = None
+    runtime: str = RUNTIME
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     notes: Mapping[str, Any] = field(default_factory=dict[str, Any])
 

@@ -20,13 +20,14 @@ import torch
 from torch import nn
 
 from modelwright import folder
+from modelwright.bundle.agreement import reason_of
 from modelwright.bundle.export import write_graph
 from modelwright.bundle.runtime import Graph
 from modelwright.compression import variants
 from modelwright.compression.context import Made, Stage
 from modelwright.compression.cost import Cost, cost
 from modelwright.compression.plan import Plan
-from modelwright.compression.receipt import BATCHES, Measured, bytes_of, judged_split, receipt, score
+from modelwright.compression.receipt import BATCHES, Measured, judged_split, receipt, score
 from modelwright.compression.recipe import Recipe, RecipeStage
 from modelwright.compression.variants import GRAPH, ORIGINAL, RECEIPT, Variant
 from modelwright.config import TaskConfig, merge
@@ -36,7 +37,7 @@ from modelwright.evaluation.settling import settle
 from modelwright.events import Event
 from modelwright.files import write_json, write_text
 from modelwright.hookspecs import TaskEntry
-from modelwright.plugins import Catalog
+from modelwright.plugins import Catalog, missing_modules
 from modelwright.task import Datasets, Facts, Keys, Split, Task
 from modelwright.training.loading import fetch
 from modelwright.training.randomness import seed_everything
@@ -144,6 +145,8 @@ class Compression:
         # What earlier stages noted still holds for this one's result.
         notes = {**before.notes, **made.notes}
         variant = Variant(name, before.name, stages, dict(made.settings), notes, key, where)
+        if made.graph is not None:
+            variant = replace(variant, runtime=made.runtime, graph_name=self.catalog.exporter(made.runtime).graph)
         return self._store(variant, made, before)
 
     def _store(self, variant: Variant, made: Made, before: Variant) -> Variant:
@@ -155,13 +158,9 @@ class Compression:
             variants.save_model(where, eager, made.plan)
             problem = self._export(task, eager, where / GRAPH)
         elif made.graph is not None:
-            made.graph.replace(where / GRAPH)
-        graph = Graph(where / GRAPH, threads=torch.get_num_threads()) if (where / GRAPH).exists() else None
-        with torch.no_grad():
-            predictor = graph if eager is None or graph is not None else task.served(eager).eval()
-            assert predictor is not None
-            variant = replace(variant, settled=settle(task, predictor, self.datasets, self.config))
-        measured = self._measured(task, eager, graph, where)
+            made.graph.replace(where / variant.graph_name)
+        variant = self._settled(task, eager, variant)
+        measured = self._measured(task, eager, variant)
         if measured.cost is None:  # a graph in other numbers does what the model did that it was made from
             measured = replace(measured, cost=self._cost_of(before))
         found = receipt(
@@ -242,26 +241,53 @@ class Compression:
 
     @cached_property
     def _original_measured(self) -> Measured:
-        task, where = self.task({}), self.original.folder
         eager = copy.deepcopy(self.model).to(CPU).eval()
-        graph = Graph(where / GRAPH, threads=torch.get_num_threads()) if (where / GRAPH).exists() else None
-        found = self._measured(task, eager, graph, where, torch_scores=True)
-        return Measured(found.eager, graph, (where / "model.safetensors").stat().st_size, found.cost, found.scores)
+        return self._measured(self.task({}), eager, self.original, as_trained=True)
 
-    def _measured(
-        self, task: Task, eager: nn.Module | None, graph: Graph | None, where: Path, *, torch_scores: bool = False
-    ) -> Measured:
+    def _measured(self, task: Task, eager: nn.Module | None, variant: Variant, *, as_trained: bool = False) -> Measured:
         """A variant is scored as it is deployed, from its graph; the original as it was trained."""
         served = None if eager is None else task.served(eager).eval()
-        predictor = served if torch_scores or graph is None else graph
+        graph, *also = self._graphs(variant)
+        predictor = served if as_trained or graph is None else graph
         assert predictor is not None
-        file = where / (GRAPH if graph is not None else "model.safetensors")
+        weights = variant.folder / "model.safetensors"
+        size = weights.stat().st_size if as_trained or graph is None else graph.bytes
         with torch.no_grad():
             scores: Scores = score(task, predictor, self.datasets, self.split, self.config)
         counted = None
         if served is not None:
             counted = cost(served, [torch.from_numpy(array[:2].copy()) for array in self.samples])
-        return Measured(served, graph, bytes_of(file), counted, scores)
+        return Measured(served, graph, size, counted, scores, [each for each in also if each is not None])
+
+    def _settled(self, task: Task, eager: nn.Module | None, variant: Variant) -> Variant:
+        """The variant with what the task finds on validation data by what it deploys."""
+        graph = self._graph(variant)
+        if eager is None or graph is not None:
+            assert graph is not None
+            return replace(variant, settled=settle(task, graph, self.datasets, self.config))
+        return replace(variant, settled=settle(task, task.served(eager).eval(), self.datasets, self.config))
+
+    def _graph(self, variant: Variant) -> Graph | None:
+        """In its own runtime."""
+        if variant.graph is None:
+            return None
+        return self.catalog.exporter(variant.runtime).open(variant.graph, threads=torch.get_num_threads())
+
+    def _graphs(self, variant: Variant) -> list[Graph | None]:
+        """A variant's graph in its runtime, or None; then in further ones that are installed and take it as it is."""
+        path, threads, graphs = variant.graph, torch.get_num_threads(), [self._graph(variant)]
+        if path is None:
+            return graphs
+        for entry in self.catalog.exporters.values():
+            takes = entry.opens_onnx and path.suffix == ".onnx" and entry.name != variant.runtime
+            if takes and not missing_modules(entry.requires):
+                try:
+                    graph = entry.open(path, threads=threads)
+                    graph(*self.samples)
+                    graphs.append(graph)
+                except Exception as error:  # noqa: BLE001 - it is only timed: what it cannot do must end nothing
+                    self.warn(f"{variant.name} is not timed in {entry.name}: {reason_of(error)}")
+        return graphs
 
     def _cost_of(self, variant: Variant) -> Cost | None:
         if variant.name == ORIGINAL:

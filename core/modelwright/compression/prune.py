@@ -25,8 +25,9 @@ Of: TypeAlias = Literal["channels", "macs", "parameters"]
 Scope: TypeAlias = Literal["global", "layer"]
 Importance: TypeAlias = Literal["magnitude", "taylor"]
 
-LEAST = 0.1
-"""Share of a layer that stays, however little its channels matter beside others'."""
+LEAST = 0.5
+"""Of the share that is asked for, what every layer keeps, however little its channels matter beside others': the first
+layer of a small network, left with one channel of six, lets nothing through that training could mend."""
 STEPS = 512
 """How finely a share is looked for where every layer gives the same one."""
 
@@ -67,7 +68,8 @@ def prune(
             "no channels can be pruned: every layer reaches the outputs, is not prunable or does what cannot be "
             "followed; leave the stage out, or prune single weights with structured=false"
         )
-    candidates = _candidates(graph, _importance(model, graph, importance), scope=scope, multiple=multiple)
+    least = LEAST * keep if scope == "global" else 0.0
+    candidates = _candidates(graph, _importance(model, graph, importance), scope=scope, least=least, multiple=multiple)
     if of == "channels" and scope == "layer":
         chosen = candidates.gone(int(candidates.steps * (1 - keep)))
     else:
@@ -120,9 +122,10 @@ class _Candidates:
     gone: Callable[[int], set[int]]
 
 
-def _candidates(graph: Graph, scores: Mapping[int, float], *, scope: Scope, multiple: int) -> _Candidates:
+def _candidates(graph: Graph, scores: Mapping[int, float], *, scope: Scope, least: float, multiple: int) -> _Candidates:
     weakest = [sorted(layer.groups, key=lambda group: scores[group]) for layer in graph.layers]
-    most = [_whole(layer, len(layer.groups) - _least(layer, scope), multiple) for layer in graph.layers]
+    stays = [max(1, math.ceil(least * len(layer.groups))) for layer in graph.layers]
+    most = [_whole(layer, len(layer.groups) - kept, multiple) for layer, kept in zip(graph.layers, stays, strict=True)]
     if scope == "layer":
 
         def same_share(step: int) -> set[int]:
@@ -147,10 +150,6 @@ def _candidates(graph: Graph, scores: Mapping[int, float], *, scope: Scope, mult
         return _first(graph.layers, weakest, wanted, multiple)
 
     return _Candidates(len(order), over_all)
-
-
-def _least(layer: Layer, scope: Scope) -> int:
-    return 1 if scope == "layer" else max(1, math.ceil(LEAST * len(layer.groups)))
 
 
 def _first(layers: Sequence[Layer], weakest: Sequence[list[int]], wanted: Sequence[int], multiple: int) -> set[int]:

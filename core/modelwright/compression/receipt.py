@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,7 @@ SECONDS = 1.5
 """Spent on timing at each batch size."""
 FASTER = 0.95
 """A ratio of times above this counts as no faster."""
-EAGER, RUNTIME = "torch eager", "ONNX Runtime"
+EAGER, RUNTIME = "torch eager", Graph.runtime
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,8 @@ class Measured:
 
     Attributes:
         eager: the served model in torch, on the CPU; None where only a graph is left.
-        graph: None where it cannot be exported.
+        graph: what is deployed; None where it cannot be exported.
+        also: the graph in further runtimes, which are only timed.
         bytes: of its weights on disk: of the graph, or of model.safetensors where there is none.
         cost: parameters and multiply-accumulates of one sample; None where they cannot be counted (a graph alone).
         scores: on the split that the receipt is about.
@@ -50,6 +50,7 @@ class Measured:
     bytes: int
     cost: Cost | None
     scores: Scores
+    also: Sequence[Graph] = ()
 
 
 def judged_split(datasets: Datasets) -> Split:
@@ -136,8 +137,8 @@ def latencies(original: Measured, variant: Measured, samples: Sequence[np.ndarra
         for who, model in (("original", original), ("variant", variant)):
             if model.eager is not None:
                 calls[who, EAGER] = _eager_call(model.eager, arrays)
-            if model.graph is not None:
-                calls[who, RUNTIME] = _graph_call(model.graph, arrays)
+            for graph in (*([] if model.graph is None else [model.graph]), *model.also):
+                calls[who, graph.runtime] = _graph_call(graph, arrays)
         names = {"/".join(key): key for key in calls}
         times = interleaved({"/".join(key): call for key, call in calls.items()}, seconds=SECONDS, least=20)
         base = times[f"original/{EAGER}"]
@@ -218,16 +219,11 @@ def _size(sizes: Mapping[str, Any]) -> str:
 def _speed(found: Mapping[str, Any], batch: int) -> str:
     mine, theirs = best_latency(found, "variant", batch), best_latency(found, "original", batch)
     ratio = mine["p50_ms"] / theirs["p50_ms"]
-    at = f"at batch {batch}"
-    if ratio > FASTER:
-        return (
-            f"no faster here {at}: {mine['p50_ms']:.3g} ms, the original {theirs['p50_ms']:.3g} ms "
-            f"in its best runtime, {theirs['runtime']}"
-        )
-    return (
-        f"{1 / ratio:.1f} times as fast {at}: {mine['p50_ms']:.3g} ms, the original {theirs['p50_ms']:.3g} ms "
+    beside = (
+        f"at batch {batch}: {mine['p50_ms']:.3g} ms in {mine['runtime']}, the original {theirs['p50_ms']:.3g} ms "
         f"in its best runtime, {theirs['runtime']}"
     )
+    return f"no faster here {beside}" if ratio > FASTER else f"{1 / ratio:.1f} times as fast {beside}"
 
 
 def _drop(change: Interval, objective: Objective) -> Interval:
@@ -249,8 +245,3 @@ def _plain(value: float) -> float | None:
 
 def _signed(value: float) -> str:
     return f"{value:+.4f}"
-
-
-def bytes_of(path: Path) -> int:
-    """A file's size, its external data included."""
-    return sum(each.stat().st_size for each in path.parent.glob(f"{path.name}*"))

@@ -20,9 +20,9 @@ from typing import Any, TypeAlias, cast
 
 from modelwright.compression.stages import StageConfig
 from modelwright.config import build_config, load_yaml
-from modelwright.errors import ConfigError, did_you_mean
+from modelwright.errors import ConfigError, PluginError, did_you_mean
 from modelwright.hookspecs import CompressorEntry, TaskEntry
-from modelwright.plugins import Catalog
+from modelwright.plugins import Catalog, missing_modules
 
 OWN = Path(__file__).parent / "recipes"
 RECIPE_NAME = re.compile(r"[a-z0-9]+([-_.][a-z0-9]+)*")
@@ -66,7 +66,7 @@ def read_recipe(source: Source, *, entry: TaskEntry, catalog: Catalog, name: str
 
     Raises:
         ConfigError: there is no such recipe, it is no list of stages, or a setting is unknown or impossible.
-        PluginError: a stage that nobody offers.
+        PluginError: a stage that nobody offers, or modules that it needs are missing.
     """
     if isinstance(source, (str, Path)):
         path = _path(str(source), entry)
@@ -99,6 +99,12 @@ def _stage(given: Any, what: str, catalog: Catalog) -> RecipeStage:
     settings = dict(cast("Mapping[str, Any]", given))
     compressor = catalog.compressor(str(settings.pop("stage")))
     try:
-        return RecipeStage(compressor, build_config(compressor.config, layers=[settings]))
+        config = build_config(compressor.config, layers=[settings])
     except ConfigError as error:
         raise ConfigError(f"{what}, stage {compressor.name}: {error}") from error
+    needed = config.requires()
+    if missing := missing_modules(needed):
+        raise PluginError(
+            f'{what}, stage {compressor.name} needs the module {missing[0]}: pip install "{needed[missing[0]]}"'
+        )
+    return RecipeStage(compressor, config)

@@ -28,12 +28,12 @@ from modelwright.bundle.timing import interleaved, summary
 from modelwright.compression.pipeline import Compression
 from modelwright.compression.prune import prune
 from modelwright.compression.quantize import quantize
-from modelwright.compression.receipt import RUNTIME, bytes_of, score
+from modelwright.compression.receipt import RUNTIME, score
 from modelwright.compression.recipe import Recipe, RecipeStage
 from modelwright.compression.stages import DistillConfig, PruneConfig, QuantizeConfig
 from modelwright.compression.targets import Targets
 from modelwright.compression.variants import ORIGINAL, Variant
-from modelwright.errors import CompressionError, ExportError
+from modelwright.errors import CompressionError, ConfigError, ExportError
 from modelwright.task import Split
 
 LEAST, MOST, STEP = 0.1, 1.0, 0.05
@@ -84,11 +84,18 @@ def search(work: Compression, template: Recipe, targets: Targets, *, minutes: fl
 
     Args:
         template: its prune and quantize stages are changed from trial to trial, the others stay.
-        minutes: to spend; a training that was begun is ended.
+        minutes: to spend; nothing is begun that is not expected to end in time, and what was begun is ended.
 
     Raises:
         CompressionError: a target cannot be met; says which, and how near the nearest came.
+        ConfigError: the template quantizes for another runtime than ONNX Runtime, which targets are about.
     """
+    for stage in template.stages:
+        if isinstance(stage.settings, QuantizeConfig) and stage.settings.runtime != "onnxruntime":
+            raise ConfigError(
+                f"targets are searched for in ONNX Runtime, recipe '{template.name}' is for {stage.settings.runtime}: "
+                "leave out runtime, or the targets"
+            )
     return _Search(work, template, targets, minutes=minutes, overwrite=overwrite).run()
 
 
@@ -111,8 +118,9 @@ class _Search:
         study = optuna.create_study(direction="minimize", sampler=sampler)
         for keep, kind in FIRST:
             study.enqueue_trial({"keep": keep, "kind": kind})
-        stale = 0
-        while time.monotonic() < self._ends and stale < 10:
+        stale, longest = 0, 0.0
+        # What takes as long as the longest so far has to end in time.
+        while (began := time.monotonic()) + longest < self._ends and stale < 10:
             trial = study.ask()
             key = (
                 round(trial.suggest_float("keep", self._least, MOST, step=STEP), 2),
@@ -120,6 +128,7 @@ class _Search:
             )
             stale = stale + 1 if key in self._probed else 0
             study.tell(trial, self._try(*key))
+            longest = max(longest, time.monotonic() - began)
         return self._choose()
 
     def _refuse_the_impossible(self) -> None:
@@ -276,8 +285,8 @@ class _Search:
         one = [np.ascontiguousarray(array[:1]) for array in work.samples]
         loaded = {kind: Graph(path, threads=torch.get_num_threads()) for kind, path in graphs.items()}
         times = interleaved({kind: _call(graph, one) for kind, graph in loaded.items()}, seconds=1.0, least=20)
-        for kind, path in graphs.items():
-            self._probed[keep, kind] = bytes_of(path), summary(times[kind]).p50_ms
+        for kind, graph in loaded.items():
+            self._probed[keep, kind] = graph.bytes, summary(times[kind]).p50_ms
 
     # The end ----------------------------------------------------------------------------------------------------------
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from modelwright.config import Settings
 
@@ -13,6 +14,10 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 class StageConfig(Settings):
     """Base of all stages' settings; `stage` in a recipe is the compressor's name."""
+
+    def requires(self) -> Mapping[str, str]:
+        """Modules that these settings ask for, each with what pip is told to install; looked up before any work."""
+        return {}
 
 
 class PruneConfig(StageConfig):
@@ -63,3 +68,14 @@ class QuantizeConfig(StageConfig):
     """Loss of the objective, beyond chance, from which on the layers that hurt most stay in float; empty: none does."""
     train: dict[str, Any] = {"epochs": 1}
     """Settings of the training (aware), on top of the run's own; a tenth of its rate where none is given."""
+    runtime: Literal["onnxruntime", "openvino"] = "onnxruntime"
+    """What will run it, quantized by that runtime's own method: openvino (static and aware) by NNCF."""
+
+    @model_validator(mode="after")
+    def _offered(self) -> QuantizeConfig:
+        if self.runtime == "openvino" and self.kind in ("dynamic", "weights"):
+            raise ValueError(f"runtime openvino has the kinds static and aware; {self.kind} has runtime onnxruntime")
+        return self
+
+    def requires(self) -> Mapping[str, str]:
+        return dict.fromkeys(("openvino", "nncf"), "modelwright[openvino]") if self.runtime == "openvino" else {}

@@ -6,7 +6,7 @@
         variant.json        which stages made it, and from what; written last, a variant without it is unfinished
         model.safetensors   its weights      } where it is a torch model
         plan.json           edits that lead from the task's fresh model to its shapes
-        model.onnx          its graph, where it has one
+        model.onnx          its graph, where it has one; of OpenVINO's: model.xml and model.bin
         receipt.json        what was measured
         training/           checkpoints of its training
 """
@@ -33,6 +33,8 @@ from modelwright.task import Facts, Task
 from modelwright.training import checkpoint as checkpoints
 
 FOLDER, RECORD, RECEIPT, GRAPH, PLAN = "variants", "variant.json", "receipt.json", "model.onnx", "plan.json"
+RUNTIME = "onnxruntime"
+"""The runtime that graphs are for where nothing else is asked for."""
 ORIGINAL = "original"
 """The name of the run's own model, as a variant."""
 
@@ -49,6 +51,8 @@ class Variant:
         notes: what its stages said of their work, by stage.
         key: a digest of the run's weights and the stages: equal keys, equal work.
         folder: where it lies.
+        runtime: that its graph is for: an exporter's name.
+        graph_name: the graph's file.
         settled: what the task found on validation data for this variant; empty: the run's own holds.
     """
 
@@ -59,12 +63,14 @@ class Variant:
     notes: dict[str, Any]
     key: str
     folder: Path = field(default=Path(), compare=False)
+    runtime: str = RUNTIME
+    graph_name: str = GRAPH
     settled: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def graph(self) -> Path | None:
-        """Its ONNX graph, where it has one."""
-        path = self.folder / GRAPH
+        """Its graph, where it has one."""
+        path = self.folder / self.graph_name
         return path if path.exists() else None
 
     @property

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from modelwright.bundle.export import write_graph
-from modelwright.bundle.runtime import Graph
+from modelwright.bundle.runtime import Graph, graph_of, read_manifest
+from modelwright.codec import Columns
 from modelwright.compression.context import Made, Stage
 from modelwright.compression.cost import cost
 from modelwright.compression.distill import (
@@ -166,7 +167,7 @@ def find_teacher(stage: Stage, source: str) -> Teacher:
     if path.is_file():
         return stored_teacher(path, samples=len(stage.datasets["train"]), device=stage.device)
     if (path / "manifest.json").exists():
-        graph = Graph(path / "model.onnx")
+        graph = graph_of(path, read_manifest(path))
 
         def ask(batch: Batch) -> dict[str, Tensor]:
             said = graph(*[tensor.cpu().numpy() for tensor in batch.inputs])
@@ -192,13 +193,15 @@ def quantize(stage: Stage, settings: QuantizeConfig) -> Made:
     """Writes the model's graph in 8-bit numbers; layers that this hurts stay in float.
 
     Raises:
-        CompressionError: there is nothing to calibrate on, or no layer can be quantized.
+        CompressionError: there is nothing to calibrate on, no layer can be quantized, or the graph is OpenVINO's.
         ExportError: the model has no graph.
     """
     # ONNX Runtime's quantizer takes a second to import, which the other stages need not wait for.
     from modelwright.compression.aware import QuantizationAware
     from modelwright.compression.quantize import quantize as quantize_graph
 
+    if stage.graph is not None and stage.graph.suffix != ".onnx":
+        raise CompressionError(f"{stage.graph.name} is in 8 bits already: leave out this stage quantize")
     plan, model = stage.plan, stage.model
     source = stage.graph
     kind = settings.kind
@@ -216,7 +219,10 @@ def quantize(stage: Stage, settings: QuantizeConfig) -> Made:
         source = stage.folder / "float.onnx"
         # A copy: the exporter wants the model on the CPU, and what it does to it stays its own.
         write_graph(stage.task, copy.deepcopy(model).cpu(), stage.datasets["train"], source, seed=stage.config.seed)
-    target, before = stage.folder / "int8.onnx", stage.measured(Graph(source))
+    before = stage.measured(Graph(source))
+    if settings.runtime == "openvino":
+        return _quantize_for_openvino(stage, settings, source, plan, before)
+    target = stage.folder / "int8.onnx"
     done = quantize_graph(
         source,
         target,
@@ -226,6 +232,20 @@ def quantize(stage: Stage, settings: QuantizeConfig) -> Made:
         max_drop=settings.max_drop,
     )
     return stage.made(plan=plan, graph=target, notes=done.as_json())
+
+
+def _quantize_for_openvino(stage: Stage, settings: QuantizeConfig, source: Path, plan: Plan, before: Columns) -> Made:
+    from modelwright.compression.openvino_int8 import quantize as quantize_graph
+
+    target = stage.folder / stage.catalog.exporter(settings.runtime).graph
+    done = quantize_graph(
+        source,
+        target,
+        calibration=_arrays(stage, settings.calibrate),
+        drop=lambda predictor: stage.certain_drop(before, stage.measured(predictor)),
+        max_drop=settings.max_drop,
+    )
+    return stage.made(plan=plan, graph=target, runtime=settings.runtime, notes=done.as_json())
 
 
 def _arrays(stage: Stage, count: int) -> list[Sequence[np.ndarray]]:

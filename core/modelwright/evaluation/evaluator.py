@@ -95,6 +95,17 @@ def evaluate(
     return Scores(joined, true, measured, metrics)
 
 
+def asking(predictor: Predictor, *, device: torch.device | None = None) -> Callable[..., dict[str, np.ndarray]]:
+    """A predictor as a function from arrays to arrays, without gradients."""
+
+    def ask(*arrays: np.ndarray) -> dict[str, np.ndarray]:
+        with torch.no_grad():
+            inputs = [torch.from_numpy(np.ascontiguousarray(array)).to(device or "cpu") for array in arrays]
+            return {name: _array(value) for name, value in predictor(*inputs).items()}
+
+    return ask
+
+
 def lay_out(tensor: Tensor, *, channels_last: bool) -> Tensor:
     """Pictures (4 axes) channels-last in memory, where that is wanted; everything else as it is."""
     return tensor.contiguous(memory_format=torch.channels_last) if channels_last and tensor.ndim == 4 else tensor

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from modelwright.config import TaskConfig
-from modelwright.evaluation.evaluator import Predictor, evaluate
+from modelwright.evaluation.evaluator import Predictor, asking, evaluate
 from modelwright.task import Datasets, Evaluated, Facts, Task
 
 SETTLED = "settled"
@@ -47,6 +47,7 @@ def settle(
         workers=config.train.workers,
         seed=config.seed,
     )
-    settled = dict(task.settle(Evaluated("valid", data, found.predictions, found.truths, found.measured)))
+    ask = asking(predictor, device=device)
+    settled = dict(task.settle(Evaluated("valid", data, found.predictions, found.truths, found.measured, ask)))
     task.facts = with_settled(task.facts, settled)
     return settled

@@ -196,7 +196,7 @@ def test_figures_are_offered(make, batch):
     task = make()
     truths = task.truths(batch)
     predictions = Columns({"probabilities": logits().softmax(dim=1).numpy()}, batch.ids)
-    evaluated = Evaluated("test", Split(), predictions, truths, task.measure(predictions, truths))
+    evaluated = Evaluated("test", Split(), predictions, truths, task.measure(predictions, truths), dict)
     assert "confusion" in [figure.name for figure in task.figures(evaluated)]
 
 

@@ -95,7 +95,7 @@ def case(
         },
         {"quantiles": edges.astype(np.float32), "shares": np.full((len(edges), 8), 0.1, dtype=np.float32)},
     )
-    return Evaluated("test", table, predictions, Columns(truths), measured), facts, settled["cutoff"]  # type: ignore[arg-type]
+    return Evaluated("test", table, predictions, Columns(truths), measured, dict), facts, settled["cutoff"]  # type: ignore[arg-type]
 
 
 def drawn(found: list[Figure]) -> list[str]:
@@ -140,7 +140,7 @@ def test_applicants_of_one_outcome(kept: int) -> None:
     evaluated, facts, cutoff = case(schema=Schema(NUMERIC))
     rows = np.flatnonzero(evaluated.measured.array("bad") == kept)
     parts = [each.select(rows) for each in (evaluated.predictions, evaluated.truths, evaluated.measured)]
-    part = Evaluated("test", evaluated.dataset, *parts)
+    part = Evaluated("test", evaluated.dataset, *parts, dict)
     found = figures.draw(part, facts=facts, cutoff=cutoff, predict=predict)
     names = drawn([each for each in found if each.name != "profiles"])
     assert "importance" not in names
@@ -162,13 +162,13 @@ def test_a_model_that_says_the_same_of_everyone() -> None:
     same = {"logit": np.zeros(count), "probability": np.full(count, 0.5)}
     predictions = Columns({**same, "points": np.full(count, 500.0), "refused": np.ones(count, dtype=bool)})
     measured = Columns(metrics.measure(predictions, evaluated.truths))
-    part = Evaluated("test", evaluated.dataset, predictions, evaluated.truths, measured)
+    part = Evaluated("test", evaluated.dataset, predictions, evaluated.truths, measured, dict)
     assert {"roc", "calibration", "gains"} <= set(drawn(list(figures.draw(part, facts=facts, cutoff=cutoff))))
 
 
 def test_nothing_is_drawn_of_nobody() -> None:
     evaluated, facts, cutoff = case(schema=Schema(NUMERIC), count=60)
-    nobody = Evaluated("test", evaluated.dataset, *[evaluated.measured.select([])] * 3)
+    nobody = Evaluated("test", evaluated.dataset, *[evaluated.measured.select([])] * 3, dict)
     assert list(figures.draw(nobody, facts=facts, cutoff=cutoff)) == []
 
 

@@ -1,4 +1,4 @@
-"""Tide forecasting for modelwright: a task, an observer, a stage of compression. Imports torch only when asked to."""
+"""Tide forecasting for modelwright: a task, an observer, a stage, a runtime. Imports torch only when asked to."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelwright import CompressorEntry, ObserverEntry, TaskEntry, hookimpl
+from modelwright import CompressorEntry, ExporterEntry, ObserverEntry, TaskEntry, hookimpl
 from modelwright.events import EvaluationDone, Event, Observer, RunStarted
 from modelwright_toy.settings import LullConfig, TideConfig
 
 if TYPE_CHECKING:
+    from modelwright.bundle.export import Export
+    from modelwright.bundle.runtime import Graph
     from modelwright.compression.context import Made, Stage
     from modelwright_toy.task import TideTask
 
@@ -49,6 +51,18 @@ def lull(stage: Stage, settings: LullConfig) -> Made:
     return stage.made(model, notes={"lulled_below": settings.below})
 
 
+def write(export: Export, target: Path) -> str:
+    """An ONNX graph; imports torch."""
+    return export.write_onnx(target)
+
+
+def open_tally(path: Path, *, threads: int | None = None) -> Graph:
+    """The graph; imports no torch."""
+    from modelwright_toy.graph import TallyGraph
+
+    return TallyGraph(path, threads=threads)
+
+
 @hookimpl
 def modelwright_tasks() -> Iterator[TaskEntry]:
     """Tide forecasting."""
@@ -72,3 +86,9 @@ def modelwright_observers() -> Iterator[ObserverEntry]:
 def modelwright_compressors() -> Iterator[CompressorEntry]:
     """Calms a network down."""
     yield CompressorEntry("tide-lull", "sets the smallest weights to zero", config=LullConfig, run=lull)
+
+
+@hookimpl
+def modelwright_exporters() -> Iterator[ExporterEntry]:
+    """Counts the calls."""
+    yield ExporterEntry("tide-tally", "counts the calls", write=write, open=open_tally, graph="tally.onnx")
