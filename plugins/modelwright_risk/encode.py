@@ -181,6 +181,7 @@ class Categories(nn.Module):
     """
 
     offsets: Tensor
+    owner: Tensor
     known: Tensor
     usual: Tensor
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ class Mlp(nn.Module):
 
     def start(self, logit: float) -> None:
         """Sets the log-odds that are said of everyone before anything is learnt."""
-        nn.init.constant_(self.output.bias, logit)
+        nn.init.constant_(cast("Tensor", self.output.bias), logit)
 
     def forward(self, tokens: Tensor) -> dict[str, Tensor]:
         """Tokens (batch, size) as {"logit": (batch)}."""

@@ -99,6 +99,7 @@ class Net(nn.Module):
         self.nowhere = nn.Parameter(torch.ones(2))
         self.register_buffer("constant", torch.linspace(0.1, 1.0, 1000))
         self.register_buffer("exact", torch.tensor(0.1, dtype=torch.float64))
+        self.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.norm(self.conv(x))

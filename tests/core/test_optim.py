@@ -207,6 +207,15 @@ def test_the_average_follows_its_formula(build: Any, decay: float, tau: float) -
         torch.testing.assert_close(value.double(), plain[name], rtol=1e-5, atol=1e-6, msg=name)
 
 
+def test_a_mask_of_infinities_stays_as_it_is() -> None:
+    model = network()
+    model.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+    ema = Ema(model, EmaConfig(decay=0.9))
+    for update in (1, 2):
+        ema.update(update)
+    assert ema.tensors["mask"].tolist() == [0.0, -math.inf]
+
+
 @pytest.mark.parametrize("build", [network, Tied])
 def test_exchanging_twice_changes_nothing(build: Any) -> None:
     model = build()

@@ -23,7 +23,7 @@ from modelwright.events import CheckpointSaved, Event
 from modelwright.hookspecs import TaskEntry
 from modelwright.testing.checks_model import check_losses_add_up
 from modelwright.testing.kit import Failed, NotOffered
-from modelwright.testing.subject import CPU, Subject
+from modelwright.testing.subject import CPU, Subject, same
 from modelwright.training import distributed
 from modelwright.training.randomness import generator, seed_everything
 from modelwright.training.steps import Supervised
@@ -47,7 +47,7 @@ def check_resume_is_exact(subject: Subject) -> None:
     first = train(subject.entry, config, subject.facts, whole, observer=copy)
     second = train(subject.entry, config, subject.facts, cut)
     for name, value in first.items():
-        if not torch.equal(value, second[name]):
+        if not same(value, second[name]):
             raise Failed(f"'{name}' differs after a stop at step {stop} of {STEPS}: some state is not saved")
 
 

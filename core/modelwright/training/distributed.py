@@ -117,7 +117,7 @@ class Reducer:
         pieces = [p.grad if p.grad is not None else zero.expand_as(p) for p in self._parameters]
         flat = torch.cat(
             [piece.reshape(-1).float() for piece in pieces]
-            + [(now - old).reshape(-1).float() for now, old in zip(buffers, self._before, strict=True)]
+            + [_change(now, old).reshape(-1).float() for now, old in zip(buffers, self._before, strict=True)]
             + [have, torch.stack([scalar.to(device, torch.float32) for scalar in scalars])]
         )
         dist.all_reduce(flat)
@@ -132,5 +132,12 @@ class Reducer:
                 # Copied, since torch's fused optimizers need gradients in the parameter's own memory layout.
                 parameter.grad.copy_(part.view_as(parameter))
         for buffer, old in zip(buffers, self._before, strict=True):
-            buffer.copy_(old + parts.pop(0).view_as(buffer) / world())
+            change = parts.pop(0).view_as(buffer) / world()
+            buffer.copy_(torch.where(change == 0, old, old + change))
         return list(summed.unbind())
+
+
+def _change(now: Tensor, old: Tensor) -> Tensor:
+    """What was added; nothing to what stayed the same, be it infinite (a mask) or NaN, whose differences are NaN."""
+    same = (now == old) | (now.isnan() & old.isnan())
+    return torch.where(same, 0.0, now - old)

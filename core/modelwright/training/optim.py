@@ -119,12 +119,18 @@ _SHAPES: dict[str, Callable[[ScheduleConfig, float], float]] = {
 
 
 class Ema:
-    """An exponential moving average of a model's floating weights and buffers; others are copied."""
+    """An exponential moving average of a model's finite floating weights and buffers; others are copied."""
 
     def __init__(self, model: nn.Module, config: EmaConfig) -> None:
         self._config = config
         self._model = model
         self.tensors: dict[str, Tensor] = {name: value.detach().clone() for name, value in _state(model).items()}
+        # Masks hold infinities, which have no average with themselves.
+        self._averaged = {
+            name
+            for name, value in self.tensors.items()
+            if value.is_floating_point() and bool(torch.isfinite(value).all())
+        }
 
     @torch.no_grad()
     def update(self, updates: int) -> None:
@@ -135,7 +141,7 @@ class Ema:
         averages: list[Tensor] = []
         values: list[Tensor] = []
         for name, value in _state(self._model).items():
-            if value.is_floating_point():
+            if name in self._averaged:
                 averages.append(self.tensors[name])
                 values.append(value)
             else:

@@ -12,15 +12,25 @@ import numpy as np
 import pytest
 import torch
 from tests.plugins.risk.synthetic import rows
-from tests.plugins.risk.test_model import KINDS, answers, exported, trained
+from tests.plugins.risk.test_model import KINDS, MONOTONE, answers, exported, trained
 from torch import Tensor, nn
 
 from modelwright_risk.explain import STEPS, Explainer, Parts, explainer
 from modelwright_risk.model import Network, Scorecard
+from modelwright_risk.transformer import Transformer
 
 TABLE = rows()
 NEURAL = [settings for settings in KINDS if settings["name"] != "scorecard"]
 SMALL = [settings for settings in NEURAL if settings["name"] != "large"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_transformer():
+    """One block says as much here as two do."""
+    before, Transformer.BLOCKS = Transformer.BLOCKS, 1
+    yield
+    Transformer.BLOCKS = before
+    _trained.cache_clear()
 
 
 @cache
@@ -110,7 +120,17 @@ def test_an_explainer_can_be_copied_and_leaves_the_network_alone():
     torch.testing.assert_close(explained(network, *TABLE.inputs)["logit"], before)
 
 
-@pytest.mark.parametrize("settings", [*SMALL[::2], {"name": "scorecard"}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"name": "mlp"},
+        {"name": "mlp", "monotone": MONOTONE},
+        {"name": "scorecard"},
+        pytest.param({"name": "tabm", "monotone": MONOTONE}, marks=pytest.mark.slow),
+        pytest.param({"name": "ft-transformer"}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_onnx_runtime_agrees(settings: dict[str, Any], tmp_path: Path):
     network = _trained(str(settings))
     module = explainer(network) if isinstance(network, Scorecard) else Explainer(network_of(settings), steps=16)
