@@ -35,8 +35,13 @@ class Feature:
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Feature:
         """The opposite."""
-        special = tuple(float(each) for each in values["special"])
-        return Feature(**{**values, "levels": tuple(values["levels"]), "special": special})
+        return Feature(
+            name=values["name"],
+            kind=values["kind"],
+            levels=tuple(values["levels"]),
+            special=tuple(float(each) for each in values["special"]),
+            monotone=values["monotone"],
+        )
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def check_ranks_agree(subject: Subject) -> None:
     _on_two_ranks(subject.entry, config, subject.facts, folder)
     two = weights(folder)
     for name, value in one.items():
-        if not torch.allclose(value.float(), two[name].float(), rtol=1e-3, atol=1e-4):
+        if not torch.allclose(value.float(), two[name].float(), rtol=1e-3, atol=1e-4, equal_nan=True):
             gap = float((value.float() - two[name].float()).abs().max())
             raise Failed(
                 f"'{name}' differs by {gap:.3g} between one rank and two: what a sample contributes must depend on "
