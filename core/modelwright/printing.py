@@ -72,7 +72,7 @@ def console(*, stderr: bool = False) -> Console:
 
     stream = sys.stderr if stderr else sys.stdout
     # Not a terminal: plain lines that are not cut, whatever the width.
-    return Console(file=stream, markup=False, highlight=False, width=None if stream.isatty() else 160)
+    return Console(file=stream, markup=False, highlight=False, width=None if stream.isatty() else 240)
 
 
 def first_rank() -> bool:
