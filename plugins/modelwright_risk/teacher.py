@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modelwright.errors import PluginError
-from modelwright.task import Batch, Dataset, Datasets
+from modelwright.errors import ConfigError, PluginError
+from modelwright.task import Batch, Datasets
 from modelwright_risk.datasets import Table
 
 FOLDS = 5
@@ -37,14 +37,18 @@ def lightgbm(datasets: Datasets, *, seed: int) -> Callable[[Batch], Mapping[str,
 
     Raises:
         PluginError: LightGBM is not installed.
+        ConfigError: the table is streamed from disk.
     """
     try:
         import lightgbm as gbm
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # OSError: the machine lacks libgomp
         raise PluginError(
             f'the teacher lightgbm could not load: {error}; install it: pip install "modelwright[lightgbm]"'
         ) from error
-    rows, bad, weight, categories = _columns(datasets["train"])
+    train = datasets["train"]
+    if not isinstance(train, Table):
+        raise ConfigError("the teacher lightgbm needs the table in memory: raise data.memory, or take another teacher")
+    rows, bad, weight, categories = _columns(train)
     fold = np.random.default_rng(seed).permutation(len(bad)) % FOLDS
     said = np.zeros(len(bad), np.float32)
     for number in range(FOLDS):
@@ -76,9 +80,8 @@ def lightgbm(datasets: Datasets, *, seed: int) -> Callable[[Batch], Mapping[str,
     return teach
 
 
-def _columns(train: Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, Any]:
+def _columns(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, Any]:
     """Rows as LightGBM takes them, what became of them, their weights, and which columns are categories."""
-    table = cast("Table", train)
     parts = [each.numpy().astype(np.float64) for each in (table.numbers, table.codes) if each.shape[1]]
     first = table.numbers.shape[1]
     categories = list(range(first, first + table.codes.shape[1]))
