@@ -250,7 +250,9 @@ def test_onnx_runtime_agrees(settings: dict[str, Any], tmp_path: Path):
         for name, found in answers(session, inputs).items():
             np.testing.assert_allclose(found, expected[name].numpy(), atol=1e-4)
     # Few operators: one row must take little time.
-    assert len(onnx.load(tmp_path / "model.onnx").graph.node) < {"mlp": 32, "scorecard": 32}.get(settings["name"], 100)
+    # One row is answered in the time of so many operations. torch 2.11 writes up to seven more than 2.14.
+    most = 40 if settings["name"] in ("mlp", "scorecard") else 110
+    assert len(onnx.load(tmp_path / "model.onnx").graph.node) < most
 
 
 @pytest.mark.parametrize("kept", ["numeric", "categorical"])
