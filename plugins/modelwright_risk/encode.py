@@ -66,9 +66,9 @@ class Numbers(nn.Module):
         absent = np.asarray(missing, dtype=np.float32)
         own = max((len(each.special) for each in features), default=0)
         flagged = own > 0 or bool((absent > 0).any())
-        # Missing is -inf from here on, where that means something; NaN, which equals nothing, fills up.
+        # Missing is -inf from here on, where that means something; inf, which no cell may be, fills up.
         fill = np.where(absent > 0, -np.inf, quantiles[:, bins // 2]).astype(np.float32)
-        flags = np.full((count, (1 + own) * flagged), np.nan, dtype=np.float32)
+        flags = np.full((count, (1 + own) * flagged), np.inf, dtype=np.float32)
         usual_flags = np.zeros_like(flags)
         for row, each in enumerate(features):
             if flagged:

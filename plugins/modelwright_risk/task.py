@@ -35,10 +35,19 @@ class ClassWeights(nn.Module):
 
 
 class RiskTask(Task):
-    """Says how likely an applicant is to default."""
+    """Says how likely an applicant is to default.
+
+    Raises:
+        ConfigError: weights to start from, which are not offered.
+    """
 
     def __init__(self, config: RiskConfig) -> None:
         super().__init__(config)
+        if config.model.pretrained is not None or config.model.freeze:
+            raise ConfigError(
+                "model.pretrained, model.freeze: risk-scoring learns each table from the start; leave them empty, or "
+                "let another run teach: modelwright compress RUN with the stage distill"
+            )
         self.settings = config
         self._train: StreamedTable | None = None
 

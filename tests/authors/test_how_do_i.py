@@ -43,6 +43,7 @@ RESIDENT = "Read data that fit into memory faster"
 PRETRAINED = "Start from pretrained weights"
 WINDOWS = "Split a long raw thing into windows"
 TAUGHT = "Offer distillation and say what may be pruned"
+CAREFUL = "Find a threshold after training and say why"
 STAGE = "Add a stage of compression"
 RUNTIME = "Write graphs for another runtime"
 SPOKEN = "Read files and say predictions in my own words"
@@ -60,6 +61,7 @@ CLASSES = {
     PRETRAINED: "PretrainedTask",
     WINDOWS: "WindowTask",
     TAUGHT: "TaughtTask",
+    CAREFUL: "CarefulTask",
     SPOKEN: "SpokenTask",
     EMPTY: "TaskWithEmpty",
 }
@@ -151,6 +153,17 @@ def test_several_inputs_reach_the_model_and_are_learned_from(page: Page):
     run = page.train(INPUTS)
     (last,) = (run.folder / "checkpoints").glob("last-*")
     assert load_file(last / "model.safetensors")["by_length.weight"].shape == (4, 1)
+
+
+def test_a_threshold_is_found_and_kept_and_the_lead_is_told(page: Page):
+    run = page.train(CAREFUL)
+    settled = json.loads((run.folder / "facts.json").read_text())["settled"]
+    assert 0 < settled["least"] < 1
+    careful = page.module(CAREFUL)
+    codec = careful.CarefulCodec(("german", "english"), **settled)
+    said = codec.explain({"logits": np.array([[9.0, 0.0], [0.1, 0.0]]), "ahead": np.array([9.0, 0.1])}, None)
+    assert said["ahead"].tolist() == [9.0, 0.1]
+    assert said["sure"].tolist() == [True, settled["least"] <= 0.525]
 
 
 def test_a_loss_keeps_its_count_and_its_temperature(page: Page):

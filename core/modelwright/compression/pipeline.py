@@ -33,7 +33,7 @@ from modelwright.compression.variants import GRAPH, ORIGINAL, RECEIPT, Variant
 from modelwright.config import TaskConfig, merge
 from modelwright.errors import CheckpointError, CompressionError, ExportError, Interrupted
 from modelwright.evaluation.evaluator import Scores, evaluate
-from modelwright.evaluation.settling import settle
+from modelwright.evaluation.settling import SETTLED, settle
 from modelwright.events import Event
 from modelwright.files import write_json, write_text
 from modelwright.hookspecs import TaskEntry
@@ -152,15 +152,19 @@ class Compression:
     def _store(self, variant: Variant, made: Made, before: Variant) -> Variant:
         """Weights, graph and receipt; the record that it is finished comes last."""
         task, where, problem = self.task(variant.settings), variant.folder, ""
-        eager = None
+        eager = served = None
         if made.model is not None:
             eager = made.model.to(CPU).eval()
             variants.save_model(where, eager, made.plan)
             problem = self._export(task, eager, where / GRAPH)
+            served = task.served(eager).eval()
         elif made.graph is not None:
             made.graph.replace(where / variant.graph_name)
-        variant = self._settled(task, eager, variant)
-        measured = self._measured(task, eager, variant)
+        graphs = self._graphs(variant)
+        deployed = next(iter(graphs), served)
+        assert deployed is not None
+        variant = replace(variant, settled=settle(task, deployed, self.datasets, self.config))
+        measured = self._measured(task, served, graphs, where)
         if measured.cost is None:  # a graph in other numbers does what the model did that it was made from
             measured = replace(measured, cost=self._cost_of(before))
         found = receipt(
@@ -186,8 +190,12 @@ class Compression:
     # Parts ------------------------------------------------------------------------------------------------------------
 
     def task(self, settings: Mapping[str, Any]) -> Task:
-        """The run's task with some settings changed."""
-        return variants.task_of(self.entry, self.config, settings, self.facts)
+        """The run's task with some settings changed; nothing is settled, as befits weights that are still to come."""
+        return variants.task_of(self.entry, self.config, settings, self.facts, settled={})
+
+    def task_of(self, variant: Variant) -> Task:
+        """The task as a variant is scored, with what was settled for it."""
+        return variants.task_of(self.entry, self.config, variant.settings, self.facts, settled=variant.settled)
 
     @cached_property
     def split(self) -> Split:
@@ -198,7 +206,8 @@ class Compression:
     def original(self) -> Variant:
         """The run's own model as a variant: weights and graph are written once, to compare with."""
         where = self.run_folder / variants.FOLDER / ORIGINAL
-        variant = Variant(ORIGINAL, "", [], {}, {}, variants.key_of(self._digest, []), where)
+        settled = self.facts.values.get(SETTLED, {})
+        variant = Variant(ORIGINAL, "", [], {}, {}, variants.key_of(self._digest, []), where, settled=settled)
         if any(each.name == ORIGINAL and each.key == variant.key for each in variants.finished(self.run_folder)):
             return variant
         shutil.rmtree(where, ignore_errors=True)
@@ -241,43 +250,32 @@ class Compression:
 
     @cached_property
     def _original_measured(self) -> Measured:
-        eager = copy.deepcopy(self.model).to(CPU).eval()
-        return self._measured(self.task({}), eager, self.original, as_trained=True)
+        task, variant = self.task_of(self.original), self.original
+        served = task.served(copy.deepcopy(self.model).to(CPU)).eval()
+        return self._measured(task, served, self._graphs(variant), variant.folder, as_trained=True)
 
-    def _measured(self, task: Task, eager: nn.Module | None, variant: Variant, *, as_trained: bool = False) -> Measured:
+    def _measured(
+        self, task: Task, served: nn.Module | None, graphs: Sequence[Graph], where: Path, *, as_trained: bool = False
+    ) -> Measured:
         """A variant is scored as it is deployed, from its graph; the original as it was trained."""
-        served = None if eager is None else task.served(eager).eval()
-        graph, *also = self._graphs(variant)
+        graph = next(iter(graphs), None)
         predictor = served if as_trained or graph is None else graph
         assert predictor is not None
-        weights = variant.folder / "model.safetensors"
+        weights = where / "model.safetensors"
         size = weights.stat().st_size if as_trained or graph is None else graph.bytes
         with torch.no_grad():
             scores: Scores = score(task, predictor, self.datasets, self.split, self.config)
         counted = None
         if served is not None:
             counted = cost(served, [torch.from_numpy(array[:2].copy()) for array in self.samples])
-        return Measured(served, graph, size, counted, scores, [each for each in also if each is not None])
+        return Measured(served, graph, size, counted, scores, list(graphs[1:]))
 
-    def _settled(self, task: Task, eager: nn.Module | None, variant: Variant) -> Variant:
-        """The variant with what the task finds on validation data by what it deploys."""
-        graph = self._graph(variant)
-        if eager is None or graph is not None:
-            assert graph is not None
-            return replace(variant, settled=settle(task, graph, self.datasets, self.config))
-        return replace(variant, settled=settle(task, task.served(eager).eval(), self.datasets, self.config))
-
-    def _graph(self, variant: Variant) -> Graph | None:
-        """In its own runtime."""
-        if variant.graph is None:
-            return None
-        return self.catalog.exporter(variant.runtime).open(variant.graph, threads=torch.get_num_threads())
-
-    def _graphs(self, variant: Variant) -> list[Graph | None]:
-        """A variant's graph in its runtime, or None; then in further ones that are installed and take it as it is."""
-        path, threads, graphs = variant.graph, torch.get_num_threads(), [self._graph(variant)]
+    def _graphs(self, variant: Variant) -> list[Graph]:
+        """A variant's graph in its runtime, then in others that are installed and take it; none without a graph."""
+        path, threads = variant.graph, torch.get_num_threads()
         if path is None:
-            return graphs
+            return []
+        graphs = [self.catalog.exporter(variant.runtime).open(path, threads=threads)]
         for entry in self.catalog.exporters.values():
             takes = entry.opens_onnx and path.suffix == ".onnx" and entry.name != variant.runtime
             if takes and not missing_modules(entry.requires):

@@ -201,7 +201,7 @@ class _Search:
         return made[-1]
 
     def _judged(self, variant: Variant, keep: float, kind: str) -> Candidate:
-        task = self._work.task(variant.settings)
+        task = self._work.task_of(variant)
         if variant.graph is None:
             raise ExportError(f"{variant.name} has no graph: {variant.receipt.get('export_error', '')}")
         found = score(task, Graph(variant.graph), self._work.datasets, self._split, self._work.config)
@@ -222,7 +222,7 @@ class _Search:
 
     @cached_property
     def _learned(self) -> float:
-        task = self._work.task({})
+        task = self._work.task_of(self._work.original)
         served = task.served(copy.deepcopy(self._work.model).cpu()).eval()
         found = score(task, served, self._work.datasets, self._split, self._work.config)
         return found.metrics[task.objective.metric].value

@@ -53,7 +53,7 @@ class Variant:
         folder: where it lies.
         runtime: that its graph is for: an exporter's name.
         graph_name: the graph's file.
-        settled: what the task found on validation data for this variant; empty: the run's own holds.
+        settled: what the task found on validation data for this variant.
     """
 
     name: str
@@ -128,11 +128,11 @@ def task_of(
     settings: Mapping[str, Any],
     facts: Facts,
     *,
-    settled: Mapping[str, Any] | None = None,
+    settled: Mapping[str, Any],
 ) -> Task:
-    """The run's task with some settings changed (another architecture), and what was settled for a variant."""
+    """The run's task with some settings changed (another architecture), and what was settled for those weights."""
     task = entry.build(changed(config, settings))
-    task.facts = with_settled(facts, settled) if settled else facts
+    task.facts = with_settled(facts, settled)
     return task
 
 

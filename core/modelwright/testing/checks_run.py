@@ -23,7 +23,7 @@ from modelwright.events import CheckpointSaved, Event
 from modelwright.hookspecs import TaskEntry
 from modelwright.testing.checks_model import check_losses_add_up
 from modelwright.testing.kit import Failed, NotOffered
-from modelwright.testing.subject import CPU, Subject, same
+from modelwright.testing.subject import CPU, Subject
 from modelwright.training import distributed
 from modelwright.training.randomness import generator, seed_everything
 from modelwright.training.steps import Supervised
@@ -47,7 +47,7 @@ def check_resume_is_exact(subject: Subject) -> None:
     first = train(subject.entry, config, subject.facts, whole, observer=copy)
     second = train(subject.entry, config, subject.facts, cut)
     for name, value in first.items():
-        if not same(value, second[name]):
+        if not torch.equal(value, second[name]):
             raise Failed(f"'{name}' differs after a stop at step {stop} of {STEPS}: some state is not saved")
 
 
@@ -67,7 +67,7 @@ def check_ranks_agree(subject: Subject) -> None:
     _on_two_ranks(subject.entry, config, subject.facts, folder)
     two = weights(folder)
     for name, value in one.items():
-        if not torch.allclose(value.float(), two[name].float(), rtol=1e-3, atol=1e-4, equal_nan=True):
+        if not torch.allclose(value.float(), two[name].float(), rtol=1e-3, atol=1e-4):
             gap = float((value.float() - two[name].float()).abs().max())
             raise Failed(
                 f"'{name}' differs by {gap:.3g} between one rank and two: what a sample contributes must depend on "

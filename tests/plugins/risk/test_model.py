@@ -14,6 +14,7 @@ import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
+from packaging.version import Version
 from tests.plugins.risk.synthetic import Rows, rows
 from torch import Tensor, nn
 
@@ -250,9 +251,10 @@ def test_onnx_runtime_agrees(settings: dict[str, Any], tmp_path: Path):
         for name, found in answers(session, inputs).items():
             np.testing.assert_allclose(found, expected[name].numpy(), atol=1e-4)
     # Few operators: one row must take little time.
-    # One row is answered in the time of so many operations. torch 2.11 writes up to seven more than 2.14.
-    most = 40 if settings["name"] in ("mlp", "scorecard") else 110
-    assert len(onnx.load(tmp_path / "model.onnx").graph.node) < most
+    # One row is answered in the time of so many operations; exporters before torch 2.14 write a few more.
+    most = {"mlp": 32, "scorecard": 32}.get(settings["name"], 100)
+    older = Version(torch.__version__) < Version("2.14")
+    assert len(onnx.load(tmp_path / "model.onnx").graph.node) < most + 8 * older
 
 
 @pytest.mark.parametrize("kept", ["numeric", "categorical"])

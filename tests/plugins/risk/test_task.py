@@ -105,3 +105,9 @@ def test_class_weights_are_two(run: Path):
             out=run.parent / "refused",
             warn=lambda line: None,
         )
+
+
+@pytest.mark.parametrize("further", [{"model.pretrained": "runs/other"}, {"model.freeze": True}])
+def test_weights_to_start_from_are_refused_not_ignored(further: dict[str, Any], tmp_path: Path):
+    with pytest.raises(ConfigError, match="risk-scoring learns each table from the start"):
+        mw.train("risk-scoring", recipe="quick", settings=further, out=tmp_path / "run", warn=lambda line: None)
