@@ -32,11 +32,12 @@ import modelwright as mw
 from modelwright import folder, run
 from modelwright.evaluation.evaluator import evaluate
 from modelwright.plugins import discover
+from modelwright_risk.metrics import Rows
 
 TASK = "risk-scoring"
 SEEDS = (0, 1, 2)
 MODELS = ("mlp", "large", "tabm", "ft-transformer", "scorecard")
-RECIPES = {"german_credit": "tiny", "credit_approval": "tiny", "give_me_some_credit": "large"}
+RECIPES = {"german_credit": "tiny", "credit_approval": "tiny", "give_me_some_credit": "large", "portfolio": "large"}
 """By the number of rows; `standard` for the others."""
 SMALL = ("german_credit", "credit_approval")
 CATALOG = discover()
@@ -168,7 +169,33 @@ def table(out: Path, references: Path | None) -> str:
                 f"| {name} | {model} | {len(runs)} | {statistics.mean(values):.4f} | {spread:.4f} | {compared} "
                 f"| at most {most:.0f} |"
             )
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *truth(out, references)])
+
+
+def truth(out: Path, references: Path | None) -> list[str]:
+    """The portfolio, whose true probabilities are known: how far each model is from them, on the test rows."""
+    path = out / "tables" / "portfolio.truth.npy"
+    files = [(where.name, where / "test.npz") for model in MODELS for where in runs_of(out, "portfolio", model)]
+    if references is not None:
+        files += [(each.stem, each) for each in sorted((references / "predictions").glob("portfolio-*.npz"))]
+    if not path.exists() or not files:
+        return []
+    known = np.load(path)
+    lines = [
+        "| run | AUC | Bayes AUC | gap | calibration error to the truth | slope of the truth |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, file in files:
+        with np.load(file) as stored:
+            said, row, bad = stored["probability"], stored["row"], stored["bad"]
+        order = np.argsort(said)
+        rows = Rows(said[order], bad[order].astype(np.float64), truth=known[row][order])
+        found = rows.scores(cutoff=0.5, cost_bad=5, cost_good=1)
+        lines.append(
+            f"| {name} | {found['auc']:.4f} | {found['bayes_auc']:.4f} | {found['bayes_auc'] - found['auc']:.4f} "
+            f"| {found['true_calibration_error']:.4f} | {found['true_slope']:.3f} |"
+        )
+    return lines
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The published credit tables as plain CSVs, with their splits and folds: the rows that everybody sees. Fits nothing.
+"""Credit tables as plain CSVs, with their splits and folds: the rows that everybody sees. Fits nothing.
 
 python benchmarks/risk_references.py --tables runs/tables        writes them (or call `export`); needs pandas
 
@@ -7,6 +7,7 @@ SET.json            settings with which the plugin reads it: target, bad, catego
 SET.split.csv       row,split: train, val, test, as saved beside the set
 SET.folds.csv       row,r0..r4: the fold of each repeat in which a row is tested (small sets only)
 folds/SET-R-F.csv   row,split of fold F in repeat R, which data.split takes: a fifth of the rest is val
+portfolio.truth.npy the true probability of default of each row of the made-up portfolio (100,000 applicants)
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
+PORTFOLIO = 100_000
 REPEATS = FOLDS = 5
 PAST_DUE = [f"NumberOf{name}" for name in ("Time30-59DaysPastDueNotWorse", "Times90DaysLate")]
 PAST_DUE.append("NumberOfTime60-89DaysPastDueNotWorse")
@@ -27,10 +29,10 @@ PAST_DUE.append("NumberOfTime60-89DaysPastDueNotWorse")
 
 @dataclass(frozen=True)
 class Table:
-    """A published set: where it lies, what it says."""
+    """A set: where it lies (no file: made up here), what it says."""
 
-    file: str
-    split: str
+    file: str | None
+    split: str | None
     target: str
     bad: str
     categorical: tuple[str, ...] = ()
@@ -39,6 +41,8 @@ class Table:
     """Of the columns, where the file has none."""
     counter: str | None = None
     """A column that only counts the rows: left out."""
+    left_out: tuple[str, ...] = ()
+    """Others that no model is to see."""
     small: bool = False
     """Too small for one split: repeated cross-validation."""
 
@@ -82,6 +86,16 @@ TABLES = {
         special={name: [96, 98] for name in PAST_DUE},
         counter="Unnamed: 0",
     ),
+    "portfolio": Table(
+        None,
+        None,
+        target="default",
+        bad="1",
+        categorical=("employment", "housing", "region", "purpose", "channel"),
+        special={"months_since_delinquency": [-9]},
+        counter="applicant",
+        left_out=("month", "age_group"),
+    ),
 }
 
 
@@ -95,20 +109,23 @@ def export(name: str, tables: Path) -> None:
     spec, done = TABLES[name], tables / f"{name}.json"
     if done.exists():
         return
-    if not (data_root() / spec.file).exists():
-        raise SystemExit(f"{data_root() / spec.file} is not there: say with MODELWRIGHT_DATA where the data lie")
     (tables / "folds").mkdir(parents=True, exist_ok=True)
+    source = made_up(tables) if spec.file is None else data_root() / spec.file
+    if not source.exists():
+        raise SystemExit(f"{source} is not there: say with MODELWRIGHT_DATA where the data lie")
     cells = pd.read_csv(
-        data_root() / spec.file,
+        source,
         dtype=str,  # as published: 00202 stays 00202
         names=spec.names,
         keep_default_na=False,
         na_values=["", "?", "NA"],
     )
-    if spec.counter is not None:
-        cells = cells.drop(columns=spec.counter)
+    cells = cells.drop(columns=[*spec.left_out, *([spec.counter] if spec.counter else [])])
     cells.insert(0, "row", np.arange(len(cells)))
-    split = pd.read_csv(data_root() / spec.split)
+    if spec.split is None:
+        split = at_random((cells[spec.target] == spec.bad).to_numpy())
+    else:
+        split = pd.read_csv(data_root() / spec.split)
     if split["row"].tolist() != cells["row"].tolist():
         raise SystemExit(f"{spec.split} does not name the rows of {spec.file} one by one")
     cells.to_csv(tables / f"{name}.csv", index=False)
@@ -126,6 +143,26 @@ def export(name: str, tables: Path) -> None:
         "data.special": spec.special,
     }
     done.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+
+
+def made_up(tables: Path) -> Path:
+    """The embedded portfolio as CSV, and what is true of it."""
+    from modelwright_risk.portfolio import make
+
+    made, path = make(PORTFOLIO, seed=0), tables / "portfolio.all.csv"
+    np.save(tables / "portfolio.truth.npy", made.probability)
+    made.table.to_pandas().to_csv(path, index=False)
+    return path
+
+
+def at_random(bad: np.ndarray) -> pd.DataFrame:
+    """row,split: 60 % train, 20 % val, 20 % test, by class."""
+    rows = np.arange(len(bad))
+    rest, test = train_test_split(rows, test_size=0.2, stratify=bad, random_state=0)
+    train, _ = train_test_split(rest, test_size=0.25, stratify=bad[rest], random_state=0)
+    split = np.full(len(rows), "val", dtype=object)
+    split[train], split[test] = "train", "test"
+    return pd.DataFrame({"row": rows, "split": split})
 
 
 def fold_files(name: str, bad: np.ndarray, tables: Path) -> None:

@@ -72,3 +72,13 @@ def test_what_nothing_can_meet_is_said_at_once_and_nothing_is_trained(search: Ca
 def test_a_drop_that_is_missed_is_said_with_the_nearest(search: Callable[..., mw.Compressed]):
     with pytest.raises(CompressionError, match=r"no variant met max-drop -1 within .* the nearest misses max-drop: "):
         search(max_drop=-1.0, minutes=0.05)
+
+
+def test_no_more_is_pruned_than_a_size_asks_for(search: Callable[..., mw.Compressed]):
+    whole = json.loads((search(max_drop=1.0, minutes=0.02).run_folder / "variants" / "chosen.json").read_text())
+    size = max(each["size"] for each in whole["tried"])
+    found = search(max_bytes=int(0.8 * size), minutes=0.4)
+    tried = json.loads((found.run_folder / "variants" / "chosen.json").read_text())["tried"]
+    keeps = [each["keep"] for each in tried if each["kind"] == "float" and each["size"] <= 0.8 * size]
+    assert max(keeps) > 0.5
+    assert all(each["size"] <= 0.8 * size for each in tried if each["name"] == found.chosen)

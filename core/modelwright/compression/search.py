@@ -10,7 +10,7 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,11 +28,11 @@ from modelwright.bundle.timing import interleaved, summary
 from modelwright.compression.pipeline import Compression
 from modelwright.compression.prune import prune
 from modelwright.compression.quantize import quantize
-from modelwright.compression.receipt import RUNTIME, score
+from modelwright.compression.receipt import score
 from modelwright.compression.recipe import Recipe, RecipeStage
 from modelwright.compression.stages import DistillConfig, PruneConfig, QuantizeConfig
 from modelwright.compression.targets import Targets
-from modelwright.compression.variants import ORIGINAL, Variant
+from modelwright.compression.variants import Variant
 from modelwright.errors import CompressionError, ConfigError, ExportError
 from modelwright.task import Split
 
@@ -42,8 +42,8 @@ FLOAT = "float"
 OUT = (2**63, math.inf)
 """Bytes and milliseconds of what cannot be made."""
 KINDS = ("static", FLOAT, "weights", "dynamic")
-FIRST: tuple[tuple[float, str], ...] = ((MOST, "static"), (MOST, FLOAT), (0.5, "static"), (0.5, FLOAT))
-"""Tried before Optuna chooses: they tell most, and the first two need no training."""
+TELLING = ("static", FLOAT)
+"""Those tried before Optuna chooses."""
 TRAININGS = 4
 """Into so many the time is divided."""
 
@@ -114,9 +114,10 @@ class _Search:
     def run(self) -> Found:
         self._refuse_the_impossible()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        sampler = optuna.samplers.TPESampler(seed=self._work.config.seed, n_startup_trials=len(FIRST) + 2)
+        first = self._first()
+        sampler = optuna.samplers.TPESampler(seed=self._work.config.seed, n_startup_trials=len(first) + 2)
         study = optuna.create_study(direction="minimize", sampler=sampler)
-        for keep, kind in FIRST:
+        for keep, kind in first:
             study.enqueue_trial({"keep": keep, "kind": kind})
         stale, longest = 0, 0.0
         # What takes as long as the longest so far has to end in time.
@@ -149,6 +150,25 @@ class _Search:
                 f"max-latency-ms {self._targets.max_latency_ms:g} cannot be met: the quickest variant, {share}, takes "
                 f"{latency:.3g} ms here; ask for more, or train a smaller model"
             )
+
+    def _first(self) -> list[tuple[float, str]]:
+        """What needs no training; then what is pruned least, as that loses least; then half of all channels."""
+        limited = self._targets.max_bytes is not None or self._targets.max_latency_ms is not None
+        whole, half = ([(keep, kind) for kind in TELLING] for keep in (MOST, 0.5))
+        gentle = [(self._gentlest(kind), kind) for kind in TELLING] if limited else []
+        return list(dict.fromkeys([*whole, *gentle, *half]))
+
+    def _gentlest(self, kind: str) -> float:
+        """The largest share of channels whose size and time are within the targets, by halving."""
+        shares = np.arange(self._least, MOST + STEP / 2, STEP).round(2).tolist()
+        low, high = 0, len(shares)  # of those known to fit, the largest; of those known not to, the smallest
+        middle = high - 1
+        while high - low > 1:
+            size, latency = self._probe(shares[middle], kind)
+            fits = max(self._targets.excess(drop=None, size=size, latency_ms=latency)) <= 0
+            low, high = (middle, high) if fits else (low, middle)
+            middle = (low + high) // 2
+        return shares[low]
 
     # A trial ----------------------------------------------------------------------------------------------------------
 
@@ -207,12 +227,8 @@ class _Search:
         found = score(task, Graph(variant.graph), self._work.datasets, self._split, self._work.config)
         value = found.metrics[task.objective.metric].value
         drop = self._learned - value if task.objective.goal == "max" else value - self._learned
-        if variant.name == ORIGINAL:
-            size, latency = self._probe(MOST, FLOAT)
-        else:
-            receipt = variant.receipt
-            rows = [row for row in receipt["latency"] if row["model"] == "variant" and row["runtime"] == RUNTIME]
-            size, latency = receipt["bytes"]["variant"], next(row["p50_ms"] for row in rows if row["batch"] == 1)
+        # Not the receipt's times: beside eager torch, which empties the caches, a small graph takes twice as long.
+        size, latency = self._timed({kind: Graph(variant.graph, threads=torch.get_num_threads())})[kind]
         return Candidate(variant.name, keep, kind, drop, size, latency)
 
     @cached_property
@@ -282,11 +298,14 @@ class _Search:
                 except CompressionError:  # it has no layer of a kind that this can store
                     del graphs[kind]
                     self._probed[keep, kind] = OUT
-        one = [np.ascontiguousarray(array[:1]) for array in work.samples]
         loaded = {kind: Graph(path, threads=torch.get_num_threads()) for kind, path in graphs.items()}
-        times = interleaved({kind: _call(graph, one) for kind, graph in loaded.items()}, seconds=1.0, least=20)
-        for kind, graph in loaded.items():
-            self._probed[keep, kind] = graph.bytes, summary(times[kind]).p50_ms
+        self._probed |= {(keep, kind): found for kind, found in self._timed(loaded).items()}
+
+    def _timed(self, graphs: Mapping[str, Graph]) -> dict[str, tuple[int, float]]:
+        """Bytes of each, and milliseconds for one sample."""
+        one = [np.ascontiguousarray(array[:1]) for array in self._work.samples]
+        times = interleaved({kind: _call(graph, one) for kind, graph in graphs.items()}, seconds=1.0, least=20)
+        return {kind: (graph.bytes, summary(times[kind]).p50_ms) for kind, graph in graphs.items()}
 
     # The end ----------------------------------------------------------------------------------------------------------
 
