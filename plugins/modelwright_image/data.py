@@ -12,13 +12,14 @@ from typing import TypeAlias
 import numpy as np
 
 from modelwright.errors import DataError
+from modelwright.listings import split_rows
 from modelwright.task import Datasets, Split
 from modelwright_image.checks import Twins, class_notes, listed
 from modelwright_image.config import ImageData
 from modelwright_image.datasets import LazyPictures, Pictures, PictureSet
 from modelwright_image.pools import GIB, FilePool, Order, Pool, Problems, PublishedPool
 from modelwright_image.published import published
-from modelwright_image.sources import Found, find, split_rows
+from modelwright_image.sources import Found, find
 
 __all__ = ["Known", "LazyPictures", "PictureSet", "Pictures", "cut", "load"]
 
@@ -98,7 +99,7 @@ def _published(config: ImageData, *, notes: list[str]) -> dict[Split, Callable[[
     pool = PublishedPool(given["train"](), title=config.name)
     rows = np.arange(len(pool.labels))
     spelt = list(zip(pool.names(rows), map(str, rows.tolist()), strict=True))
-    named = np.array(split_rows(Path(config.split).expanduser(), spelt, notes=notes))
+    named = np.array(split_rows(Path(config.split).expanduser(), spelt, what="pictures", notes=notes))
     return {split: _constant((pool, np.flatnonzero(named == split))) for split in SPLITS if (named == split).any()}
 
 

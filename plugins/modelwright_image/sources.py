@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import functools
 import posixpath
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
 from modelwright.errors import ConfigError, DataError
-from modelwright_image.listings import read_labels, read_splits, split_named
-from modelwright_image.stores import Folder, Store, archive_suffix, open_store
+from modelwright.listings import read_labels, some, split_in, split_named, split_rows
+from modelwright.stores import Folder, Store, archive_suffix, open_store
 
 if TYPE_CHECKING:
     from modelwright.task import Split
@@ -107,7 +106,7 @@ def _parts(paths: Sequence[Path], *, by_csv: bool) -> list[tuple[Split | None, P
         paths = _inside_folder(paths[0], by_csv=by_csv)
     if len(paths) == 1:
         return [(None, (paths[0], None))]
-    named: list[Split | None] = [_split_in(path) for path in paths]
+    named: list[Split | None] = [split_in(path) for path in paths]
     if None in named or len(set(named)) < len(named):
         places: dict[int, list[Split | None]] = {2: ["train", "test"], 3: ["train", "valid", "test"]}
         if len(paths) not in places:
@@ -124,20 +123,13 @@ def _inside_folder(path: Path, *, by_csv: bool) -> list[Path]:
     listings = [entry for entry in entries if entry.suffix.lower() == ".csv"]
     archives = [entry for entry in entries if archive_suffix(entry)]
     files = listings if by_csv and listings else archives
-    per_split = [entry for entry in files if _split_in(entry)]
-    if len(per_split) > 1 and len({_split_in(entry) for entry in per_split}) == len(per_split):
+    per_split = [entry for entry in files if split_in(entry)]
+    if len(per_split) > 1 and len({split_in(entry) for entry in per_split}) == len(per_split):
         files = per_split
     elif len(files) != 1:
         return [path]
     holds_folders = any(entry.is_dir() for entry in entries)
     return files if by_csv or not holds_folders else [path]
-
-
-def _split_in(path: Path) -> Split | None:
-    """The split that a file's name speaks of: "train" of images-train.tar.gz."""
-    stem = path.name[: -len(archive_suffix(path) or path.suffix) or None]
-    named: set[Split] = {split for word in re.split(r"[^a-z]+", stem.lower()) if (split := split_named(word))}
-    return named.pop() if len(named) == 1 else None
 
 
 # Class folders ------------------------------------------------------------------------------------------------------
@@ -150,7 +142,7 @@ def _list_folders(part: Part, forced: Split | None, notes: list[str]) -> dict[Sp
     pictures = [name.split("/") for name in names if posixpath.splitext(name)[1].lower() in SUFFIXES]
     others = [name for name in names if not name.endswith("/") and posixpath.splitext(name)[1].lower() not in SUFFIXES]
     if others:
-        notes.append(f"{store.path}: {len(others)} files that are no pictures are ignored ({_some(others)})")
+        notes.append(f"{store.path}: {len(others)} files that are no pictures are ignored ({some(others)})")
     if not pictures:
         raise DataError(f"{store.path} holds no pictures ({', '.join(_USUAL)}, ...): check data.path")
     split_level, level = _levels(pictures)
@@ -169,21 +161,17 @@ def _list_folders(part: Part, forced: Split | None, notes: list[str]) -> dict[Sp
             "in a CSV (data.name=csv)"
         )
     if strays:
-        notes.append(f"{store.path}: {len(strays)} pictures in no class folder are left out ({_some(strays)})")
+        notes.append(f"{store.path}: {len(strays)} pictures in no class folder are left out ({some(strays)})")
     filled = {item.label for items in found.values() for item in items}
     folders = [name.split("/")[:-1] for name in names if name.endswith("/")]
     empty = sorted({parts[level] for parts in folders if len(parts) == level + 1} - filled)
     if empty and (split_level is None or level > split_level):
-        notes.append(f"{store.path}: class folders without a picture are left out ({_some(empty)})")
+        notes.append(f"{store.path}: class folders without a picture are left out ({some(empty)})")
     return {split: Found(sorted(items, key=lambda item: (item.label, item.short))) for split, items in found.items()}
 
 
 def _hidden(name: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _levels(pictures: Sequence[Sequence[str]]) -> tuple[int | None, int]:
@@ -254,7 +242,7 @@ def _as_listed(layout: Layout, path: Path, *, notes: list[str]) -> Layout:
     """
     items = [item for listed in layout.values() for item in listed().items]
     bad = [problem for listed in layout.values() for problem in listed().bad]
-    found = split_rows(path, [spellings(item) for item in items], notes=notes)
+    found = split_rows(path, [spellings(item) for item in items], what="pictures", notes=notes)
     divided: dict[Split, Found] = {}
     for item, split in zip(items, found, strict=True):
         divided.setdefault(split, Found()).items.append(item)
@@ -265,30 +253,3 @@ def _as_listed(layout: Layout, path: Path, *, notes: list[str]) -> Layout:
 def spellings(item: Item) -> tuple[str, ...]:
     """How a CSV may write a picture: in its place, as class/file, with the place's own name before it, in full."""
     return item.name, item.short, f"{item.store.path.name}/{item.name}", item.where
-
-
-def split_rows(path: Path, samples: Sequence[Iterable[str]], *, notes: list[str]) -> list[Split]:
-    """The split of each sample (given in all its spellings) by the CSV at `path`.
-
-    Raises:
-        DataError: no such file, no such columns, or a sample that it does not name.
-    """
-    splits = read_splits(path)
-    used: set[str] = set()
-    found: list[Split] = []
-    missing: list[str] = []
-    for names in samples:
-        name = next((name for name in names if name in splits), None)
-        if name is None:
-            missing.append(next(iter(names)))
-        else:
-            used.add(name)
-            found.append(splits[name])
-    if missing:
-        raise DataError(
-            f"{path} gives no split to {len(missing)} of {len(samples)} pictures ({_some(missing)}): "
-            "add them, written as in data.path"
-        )
-    if unused := [name for name in splits if name not in used]:
-        notes.append(f"{path}: {len(unused)} rows name no picture and are ignored ({_some(unused)})")
-    return found

@@ -1,17 +1,17 @@
-"""Reads CSVs that list pictures: paths and labels, paths and splits. Opens no picture."""
+"""Reads CSVs that list samples: paths and labels, samples and splits. Opens no sample; knows no kind of data."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from modelwright.data import Split
 from modelwright.errors import DataError
-
-if TYPE_CHECKING:
-    from modelwright.task import Split
+from modelwright.stores import archive_suffix
 
 PATH = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "name")
 LABEL = ("label", "class", "target", "category", "class_name", "y")
@@ -43,6 +43,18 @@ def split_named(name: str) -> Split | None:
     return _SPLITS.get(name.strip().lower())
 
 
+def split_in(path: Path) -> Split | None:
+    """The split that a file's or folder's name speaks of: train of images-train.tar.gz; None: none, or several."""
+    stem = path.name[: -len(archive_suffix(path) or path.suffix) or None]
+    named: set[Split] = {split for word in re.split(r"[^a-z]+", stem.lower()) if (split := split_named(word))}
+    return named.pop() if len(named) == 1 else None
+
+
+def some(names: Sequence[str]) -> str:
+    """The first three names, to be told in a message."""
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
 def read_labels(data: bytes, *, where: str) -> Iterator[Row]:
     """The rows of a CSV of paths, labels and, where it has such a column, splits.
 
@@ -72,7 +84,38 @@ def read_splits(path: Path) -> dict[str, Split]:
     for line, cells in table.rows():
         name, named = cells[sample].replace("\\", "/").removeprefix("./"), _split_of(cells[split], str(path), line)
         if found.setdefault(name, named) != named:
-            raise DataError(f"{path} line {line}: {name} is in {found[name]} already; a picture has one split")
+            raise DataError(f"{path} line {line}: {name} is in {found[name]} already; a sample has one split")
+    return found
+
+
+def split_rows(path: Path, samples: Sequence[Iterable[str]], *, what: str, notes: list[str]) -> list[Split]:
+    """The split of each sample (given in all its spellings) by the CSV at `path`.
+
+    Args:
+        what: what messages call the samples ("pictures").
+        notes: receives what a user should know: rows that name no sample.
+
+    Raises:
+        DataError: no such file, no such columns, or a sample that it does not name.
+    """
+    splits = read_splits(path)
+    used: set[str] = set()
+    found: list[Split] = []
+    missing: list[str] = []
+    for names in samples:
+        name = next((name for name in names if name in splits), None)
+        if name is None:
+            missing.append(next(iter(names)))
+        else:
+            used.add(name)
+            found.append(splits[name])
+    if missing:
+        raise DataError(
+            f"{path} gives no split to {len(missing)} of {len(samples)} {what} ({some(missing)}): "
+            "add them, written as in data.path"
+        )
+    if unused := [name for name in splits if name not in used]:
+        notes.append(f"{path}: {len(unused)} rows name none of the {what} and are ignored ({some(unused)})")
     return found
 
 
