@@ -238,9 +238,10 @@ class _Reader:
         self._notes += split_notes(split, reading.scenes, classes, reading.odd)
         self._notes += self._twins.add(split, reading.prints, names)
         if len(reading.kept) < len(made):
+            left = len(made) - len(reading.kept)
             self._notes.append(
-                f"{split}: {len(made) - len(reading.kept):,} pictures find no room in data.memory={self._data.memory:g} "
-                "GiB; they are decoded whenever they are needed, which is slower"
+                f"{split}: {left:,} of {len(made):,} pictures do not fit into data.memory={self._data.memory:g}; they "
+                "are decoded whenever they are needed, which is slower"
             )
         return made
 

@@ -97,7 +97,7 @@ def digits(split: Split) -> tuple[list[Image.Image], np.ndarray]:
     for grey in images[first:last]:
         rows, columns = (np.flatnonzero((grey >= 4).any(axis=axis)) for axis in (1, 0))
         stroke = grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        glyphs.append(Image.fromarray(np.minimum(stroke * 20, 255).astype(np.uint8)))
+        glyphs.append(Image.fromarray(np.minimum(stroke * 16, 255).astype(np.uint8)))
     return glyphs, targets[first:last]
 
 
@@ -111,27 +111,30 @@ def _all_digits() -> tuple[np.ndarray, np.ndarray]:
 
 def _background(rng: np.random.Generator, width: int, height: int) -> Image.Image:
     """Soft patches of colour with some grain."""
-    patches = rng.integers(40, 216, (5, 6, 3), dtype=np.uint8)
-    soft = np.asarray(Image.fromarray(patches).resize((width, height), Image.Resampling.BICUBIC))
-    grain = rng.integers(0, 24, (height, width, 1), dtype=np.uint8)
-    return Image.fromarray(np.minimum(soft, 231) + grain)
+    patches = rng.integers(32, 224, (5, 6, 3), dtype=np.uint8)
+    soft = np.asarray(Image.fromarray(patches).resize((width, height), Image.Resampling.BILINEAR))
+    grain = np.frombuffer(rng.bytes(height * width), np.uint8).reshape(height, width, 1) & 31
+    return Image.fromarray(soft + grain)
 
 
 def _clutter(rng: np.random.Generator, canvas: Image.Image, split: Split, size: int) -> None:
     """Lines, ellipses and rectangles, and halves of digits, which are none."""
     pen = ImageDraw.Draw(canvas)
     width, height = canvas.size
-    for kind in rng.integers(3, size=int(rng.integers(4, 10))).tolist():
-        x, y = rng.uniform(0, width), rng.uniform(0, height)
-        reach = rng.uniform(0.05, 0.4, 2) * size * rng.choice([-1, 1], 2)
-        ends = (min(x, x + reach[0]), min(y, y + reach[1]), max(x, x + reach[0]), max(y, y + reach[1]))
-        colour, thick = _colour(rng), int(rng.integers(1, 4))
-        if kind == 0:
-            pen.line((x, y, x + reach[0], y + reach[1]), fill=colour, width=thick)
-        elif kind == 1:
-            pen.ellipse(ends, outline=colour, width=thick)
+    count = int(rng.integers(4, 10))
+    colours, thicks = rng.integers(0, 256, (count, 3)).tolist(), rng.integers(1, 4, count).tolist()
+    for draws, (red, green, blue), thick in zip(rng.random((count, 6)).tolist(), colours, thicks, strict=True):
+        x, y = draws[0] * width, draws[1] * height
+        across, down = (size * (0.05 + 0.35 * draw) for draw in draws[2:4])
+        if draws[4] < 0.5:
+            across = -across
+        box = (min(x, x + across), y, max(x, x + across), y + down)
+        if draws[5] < 0.4:
+            pen.line((x, y, x + across, y + down), fill=(red, green, blue), width=thick)
+        elif draws[5] < 0.7:
+            pen.ellipse(box, outline=(red, green, blue), width=thick)
         else:
-            pen.rectangle(ends, outline=colour, width=thick)
+            pen.rectangle(box, outline=(red, green, blue), width=thick)
     glyphs, _ = digits(split)
     for _ in range(int(rng.integers(0, 4))):
         glyph = glyphs[int(rng.integers(len(glyphs)))]
@@ -182,9 +185,8 @@ def _area(box: tuple[int, int, int, int]) -> int:
 def _write(rng: np.random.Generator, canvas: Image.Image, glyph: Image.Image, box: tuple[int, int, int, int]) -> None:
     """A digit in an ink that stands out from what is behind it."""
     mask = glyph.resize((box[2] - box[0], box[3] - box[1]), Image.Resampling.BICUBIC)
-    behind = np.asarray(canvas.crop(box).resize((1, 1), Image.Resampling.BOX)).reshape(3).astype(np.int64)
-    strength = int(rng.integers(CONTRAST, 200))
-    towards = 1 if behind.mean() < 128 else -1
-    tint = rng.integers(-40, 41, 3)
-    ink = np.clip(behind.mean() + towards * strength + tint, 0, 255).astype(np.int64).tolist()
-    canvas.paste((ink[0], ink[1], ink[2]), box, mask)
+    behind = np.asarray(canvas.crop(box).resize((1, 1), Image.Resampling.BOX)).tolist()[0][0]
+    grey = sum(behind) / 3
+    strength = int(rng.integers(CONTRAST, 200)) * (1 if grey < 128 else -1)
+    red, green, blue = (min(max(round(grey + strength + tint), 0), 255) for tint in rng.integers(-40, 41, 3).tolist())
+    canvas.paste((red, green, blue), box, mask)
