@@ -17,6 +17,8 @@ CLASSES_SHOWN = 20
 """Classes that the table names with their counts; of more, only the ends are told."""
 INSIDE = 0.5
 """Share of a box that must lie in the picture; other boxes are taken for nonsense."""
+THINNEST = 0.01
+"""Pixels a side below which a box has no area: float32 would not tell its sides apart in a large picture."""
 ROUNDING = 1.0
 """Pixels by which a box may reach over the border without being told."""
 
@@ -68,14 +70,14 @@ def usable(marks: Marks, *, size: tuple[int, int], number: np.ndarray, bad: list
         odd: counts what is put right.
     """
     limits = np.array([*size, *size], dtype=np.float64)
-    boxes = marks.boxes * limits if marks.relative else marks.boxes
     with np.errstate(invalid="ignore", over="ignore"):
+        boxes = marks.boxes * limits if marks.relative else marks.boxes
         sides = boxes[:, 2:] - boxes[:, :2]
         inside = np.clip(boxes, 0, limits)
         kept = (inside[:, 2:] - inside[:, :2]).clip(0).prod(axis=1)
-        finite = np.isfinite(boxes).all(axis=1)
-        empty = finite & (sides <= 0).any(axis=1)
-        outside = finite & ~empty & (kept < INSIDE * sides.prod(axis=1))
+        finite: np.ndarray = np.isfinite(boxes).all(axis=1)
+        empty: np.ndarray = finite & (sides < THINNEST).any(axis=1)
+        outside: np.ndarray = finite & ~empty & (kept < INSIDE * sides.prod(axis=1))
     for row in np.flatnonzero(~finite | empty | outside).tolist():
         if not finite[row]:
             reason = "its box is not of finite numbers"

@@ -196,7 +196,7 @@ class _Reader:
     def all(self) -> dict[Split, Pictures | TrainPictures]:
         """Every split; one error names what is bad in all of them."""
         problems = Problems()
-        readings = {split: self._read(split, problems) for split in self._layout}
+        readings: dict[Split, Reading] = {split: self._read(split, problems) for split in self._layout}
         self._judge(problems)
         return {split: self._checked(split, reading) for split, reading in readings.items()}
 

@@ -6,6 +6,7 @@ import functools
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 from modelwright.data import Split
@@ -41,7 +42,7 @@ def find(tree: Tree, *, notes: list[str], whole: bool = False) -> Layout:
     else:
         pairs = {}
         for pair in place.pairs():
-            split = None if whole else _split_of(pair[0] or pair[1] or "")
+            split = None if whole else _split_of(pair.name)
             pairs.setdefault(split or "train", []).append(pair)
     return {
         split: functools.partial(_read, tree, pairs.get(split, []), bad.get(split, []))
@@ -49,8 +50,17 @@ def find(tree: Tree, *, notes: list[str], whole: bool = False) -> Layout:
     }
 
 
-Pair = tuple[str | None, str | None]
-"""An XML and its picture; None: there is none."""
+class Pair(NamedTuple):
+    """An XML and its picture; None: there is none. `several`: pictures of its name, none of which fits best."""
+
+    xml: str | None
+    picture: str | None
+    several: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What there is of the two."""
+        return self.xml or self.picture or ""
 
 
 class _Files:
@@ -83,12 +93,13 @@ class _Files:
 
     def pairs(self) -> list[Pair]:
         """Every XML with its picture, and every picture without an XML."""
-        pairs: list[Pair] = [(xml, self._one(self.picture_of(xml))) for xml in self.xmls]
-        used = {picture for _, picture in pairs}
-        return [*pairs, *((None, picture) for picture in self.pictures if picture not in used)]
-
-    def _one(self, pictures: Sequence[str]) -> str | None:
-        return pictures[0] if len(pictures) == 1 else None
+        pairs: list[Pair] = []
+        used: set[str] = set()
+        for xml in self.xmls:
+            fitting = self.picture_of(xml)
+            used.update(fitting)
+            pairs.append(Pair(xml, fitting[0]) if len(fitting) == 1 else Pair(xml, None, tuple(fitting)))
+        return [*pairs, *(Pair(None, picture) for picture in self.pictures if picture not in used)]
 
 
 def _stem(name: str) -> str:
@@ -109,12 +120,11 @@ def _by_lists(
         named.setdefault(match["root"], {})[match["split"].lower()] = match.string
     pairs: dict[Split, list[Pair]] = {}
     everything = files.pairs()
-    taken: set[str | None] = set()
+    taken: set[Pair] = set()
     for root, names in named.items():
         if "train" in names:
             names.pop("trainval", None)  # it holds the same again
-        own = [pair for pair in everything if (pair[0] or pair[1] or "").startswith(root)]
-        pair_of = {_stem(xml or picture or ""): (xml, picture) for xml, picture in own}
+        pair_of = {_stem(pair.name): pair for pair in everything if pair.name.startswith(root)}
         listed: dict[str, str] = {}
         for word, name in names.items():
             split = split_named(word) or "train"
@@ -127,9 +137,8 @@ def _by_lists(
                 else:
                     listed[stem] = place
                     pairs.setdefault(split, []).append(pair_of[stem])
-                    taken |= set(pair_of[stem])
-    taken.discard(None)
-    left = [picture or xml or "" for xml, picture in everything if not {xml, picture} & taken]
+                    taken.add(pair_of[stem])
+    left = [pair.picture or pair.name for pair in everything if pair not in taken]
     if left:
         path = files.tree.store.path
         notes.append(f"{path}: {len(left)} pictures are in no list of ImageSets and left out ({some(left)})")
@@ -153,15 +162,16 @@ def _read(tree: Tree, pairs: Sequence[Pair], bad: Sequence[Problem]) -> Found:
     """Pairs with what their XML says; the classes are those that occur, in the order of their names."""
     store = tree.store
     problems = list(bad)
-    texts = dict(tree.texts([xml for xml, _ in pairs if xml]))
+    texts = dict(tree.texts([pair.xml for pair in pairs if pair.xml]))
     spoken: list[tuple[str, str, _Said]] = []
-    for xml, picture in pairs:
+    for xml, picture, several in pairs:
         if xml is None:
             problems.append((store.where(picture or ""), "no XML has its name"))
         elif isinstance(text := texts[xml], str):
             problems.append((store.where(xml), text))
         elif picture is None:
-            problems.append((store.where(xml), "no picture has its name, or several have"))
+            named = f"several pictures have its name ({some(several)})" if several else "no picture has its name"
+            problems.append((store.where(xml), named))
         else:
             try:
                 spoken.append((xml, picture, _Said(text, store.where(xml), problems)))
