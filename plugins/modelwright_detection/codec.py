@@ -100,29 +100,29 @@ class DetectionCodec(Codec):
             edge of a tile runs through the box.
         """
         boxes, scores = (np.asarray(outputs[name], dtype=np.float32) for name in ("boxes", "scores"))
-        whole = {"h": self.size, "w": self.size, "left": 0, "top": 0, "height": self.size, "width": self.size}
-        contexts = [whole] * len(boxes) if context is None else context.samples
+        contexts = [{"h": self.size, "w": self.size}] * len(boxes) if context is None else context.samples
         found = [self._found(*each) for each in zip(boxes, scores, contexts, strict=True)]
-        return self._columns(found, [each["height"] for each in contexts], [each["width"] for each in contexts])
+        return self._columns(found, [_size(each) for each in contexts])
 
     def _found(self, boxes: np.ndarray, scores: np.ndarray, context: Mapping[str, Any]) -> tiles.Found:
         box = Letterbox(context["h"], context["w"], self.size)
-        region = tiles.Region(context["left"], context["top"], context["w"], context["h"])
+        region = tiles.Region(context.get("left", 0), context.get("top", 0), context["w"], context["h"])
         rows, sure, labels = detections(
             boxes, scores, suppress=self.nms, overlap=self.iou, least=self.least, most=self.most
         )
         own = box.to_picture(rows)
         seen = areas(own) > 0  # what lies in the padding alone is nowhere in the picture
         own, sure, labels = own[seen], sure[seen], labels[seen].astype(np.int64)
-        size = {"height": context["height"], "width": context["width"]}
-        cut = region.cuts(own, **size, margin=tiles.MARGIN / box.scale)
+        height, width = _size(context)
+        cut = region.cuts(own, height=height, width=width, margin=tiles.MARGIN / box.scale)
         moved = own + np.array([region.left, region.top] * 2, dtype=np.float32)
-        return tiles.Found(clipped(moved, **size), sure, labels, cut)
+        return tiles.Found(clipped(moved, height=height, width=width), sure, labels, cut)
 
-    def _columns(self, found: Sequence[tiles.Found], heights: Sequence[int], widths: Sequence[int]) -> Columns:
+    def _columns(self, found: Sequence[tiles.Found], sizes: Sequence[tuple[int, int]]) -> Columns:
         names = ("boxes", "scores", "labels", "cut") if self.tile else ("boxes", "scores", "labels")
         lists = {name: [getattr(each, name) for each in found] for name in names}
-        return Columns({**lists, "height": np.array(heights, np.int64), "width": np.array(widths, np.int64)})
+        heights, widths = np.array(sizes, np.int64).reshape(-1, 2).T
+        return Columns({**lists, "height": heights, "width": widths})
 
     def merge(self, parts: Sequence[Columns]) -> Columns:
         """What was found in a picture and in its tiles as one."""
@@ -130,7 +130,7 @@ class DetectionCodec(Codec):
             return parts[0]
         names = ("boxes", "scores", "labels", "cut")
         found = tiles.join([tiles.Found(*(part[name][0] for name in names)) for part in parts], most=self.most)
-        return self._columns([found], [parts[0]["height"][0]], [parts[0]["width"][0]])
+        return self._columns([found], [(parts[0]["height"][0], parts[0]["width"][0])])
 
     # Files and people ---------------------------------------------------------------------------------------------
 
@@ -191,6 +191,11 @@ class DetectionCodec(Codec):
         categories = [{"id": number, "name": label} for label, number in numbers.items()]
         content = {"images": [image], "categories": categories, "annotations": annotations}
         return f"{Path(name).stem}.json", json.dumps(content, ensure_ascii=False).encode()
+
+
+def _size(context: Mapping[str, Any]) -> tuple[int, int]:
+    """Height and width of the picture that a sample is of, or is a part of."""
+    return context.get("height", context["h"]), context.get("width", context["w"])
 
 
 def letterboxed(pixels: np.ndarray, size: int) -> np.ndarray:

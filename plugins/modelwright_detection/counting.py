@@ -7,10 +7,11 @@ costs a few passes over them, and a thousand resamples some seconds.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from modelwright_detection.matching import SIZES, THRESHOLDS, Matches
+from modelwright_detection.matching import THRESHOLDS, Matches
 
 RECALLS = np.linspace(0, 1, 101)
 """Where precision is read off for the average."""
@@ -39,41 +40,42 @@ def averages(matches: Matches, weights: np.ndarray, *, classes: int, most: tuple
         classes: how many there are.
         most: see `Averages.recall`.
     """
-    hit_label, hit_weight = matches.label[matches.hit], weights[matches.picture[matches.hit]]
-    flat = len(SIZES) * len(THRESHOLDS)
-    objects = _by_class(matches.object_label, weights[matches.object_picture], matches.object_inside, classes)
-    total = np.repeat(objects, len(THRESHOLDS), axis=1)  # (K, S * T)
-    true = (hit_weight[:, None, None] * matches.true).reshape(-1, flat)
+    entries = matches.entries
+    size, label = entries.size, entries.label
+    of_each = weights[matches.object_picture]
+    objects = [
+        np.bincount(matches.object_label, of_each * inside, minlength=classes) for inside in matches.object_inside.T
+    ]
+    total = np.stack(objects)[:, :, None].repeat(len(THRESHOLDS), axis=2).astype(np.float64)  # (S, K, T)
 
-    # What was found up to each hit, and how many detections of the size there were, within its class.
-    starts = np.searchsorted(hit_label, np.arange(classes + 1))
-    found = _running(true, starts[hit_label])
-    first = np.searchsorted(matches.label, np.arange(classes))
-    inside = _running(weights[matches.picture][:, None] * matches.inside, None)
-    seen = _minus_before(inside, matches.hit, first[hit_label])
-    both = (matches.true | matches.ignored) & matches.inside[matches.hit][:, :, None]
-    excused = _running((hit_weight[:, None, None] * both).reshape(-1, flat), starts[hit_label])
-    wrong = np.repeat(seen, len(THRESHOLDS), axis=1) - excused
-
-    answered = found + wrong
-    precision = np.divide(found, answered, out=np.zeros_like(found), where=answered > 0)
-    recall = np.divide(found, total[hit_label], out=np.zeros_like(found), where=total[hit_label] > 0)
-    # Precision at a recall is the best at that recall or a higher one. Each class is lifted above those behind it, so
+    # Up to each entry of its group: objects found, and detections that count.
+    weight = weights[entries.picture]
+    true = weight * entries.true
+    found = entries.running(true)
+    inside = np.pad((weights[matches.picture] * matches.inside.T).cumsum(axis=1), ((0, 0), (1, 0)))
+    seen = inside[size, entries.detection + 1] - inside[size, np.searchsorted(matches.label, np.arange(classes))[label]]
+    counted = seen + entries.running(weight * entries.difference)
+    precision = np.divide(found, counted, out=np.zeros_like(found), where=counted > 0)
+    recall = found / np.maximum(total[size, label, 0], np.finfo(np.float64).tiny)
+    # Precision at a recall is the best at that recall or a higher one. Each group is lifted above those behind it, so
     # that one pass from the end does for all of them.
-    lift = 2.0 * (classes - hit_label)[:, None]
-    best = np.maximum.accumulate((precision + lift)[::-1], axis=0)[::-1] - lift
+    lift = 2.0 * (len(entries.first) - entries.group)
+    best = np.maximum.accumulate((precision + lift)[::-1])[::-1] - lift
     reached = np.searchsorted(RECALLS, recall, side="right")  # how many of them lie at or below
-    before = np.zeros_like(reached)
-    before[1:] = reached[:-1]
-    before[starts[:-1][np.diff(starts) > 0]] = 0
-    area = _summed(best * (reached - before), starts) / len(RECALLS)
+    before = np.concatenate([[0], reached])[:-1]
+    before[entries.first] = 0
 
-    shape = (classes, len(SIZES), len(THRESHOLDS))
-    empty = (total == 0).reshape(shape)
-    place = matches.place[matches.hit]
-    known = np.where(empty, np.nan, total.reshape(shape))
-    shares = {each: _summed(true * (place < each)[:, None], starts).reshape(shape) / known for each in most}
-    return Averages(np.where(empty, np.nan, area.reshape(shape)), shares)
+    def summed(values: np.ndarray) -> np.ndarray:
+        """By group, in the shape of `total`; what has no entries is 0 there."""
+        table = np.zeros_like(total)
+        if len(values):
+            at = entries.first
+            table[size[at], label[at], entries.threshold[at]] = np.add.reduceat(values, at)
+        return np.where(total > 0, table, np.nan).transpose(1, 0, 2)
+
+    known = np.maximum(total, 1e-9).transpose(1, 0, 2)
+    shares = {each: summed(true * (entries.place < each)) / known for each in most}
+    return Averages(summed(best * (reached - before)) / len(RECALLS), shares)
 
 
 @dataclass(frozen=True)
@@ -90,24 +92,24 @@ class Counts:
     said: np.ndarray
     objects: np.ndarray
 
-    @property
+    @cached_property
     def precision(self) -> np.ndarray:
         """(K, C); 0 where nothing was said."""
         return np.divide(self.true, self.said, out=np.zeros_like(self.true), where=self.said > 0)
 
-    @property
+    @cached_property
     def recall(self) -> np.ndarray:
         """(K, C); 0 where there are no objects."""
         total = np.broadcast_to(self.objects[:, None], self.true.shape)
         return np.divide(self.true, total, out=np.zeros_like(self.true), where=total > 0)
 
-    @property
+    @cached_property
     def f1(self) -> np.ndarray:
         """(K, C): the harmonic mean of both."""
         both = self.said + self.objects[:, None]
         return np.divide(2 * self.true, both, out=np.zeros_like(self.true), where=both > 0)
 
-    @property
+    @cached_property
     def best(self) -> int:
         """Place of the confidence with the highest F1, averaged over the classes that have objects.
 
@@ -159,26 +161,3 @@ def precision_by_recall(matches: Matches, *, classes: int) -> np.ndarray:
             places = np.searchsorted(found / total, RECALLS, side="left")
             curve[label] = np.append(best, 0.0)[places]
     return curve
-
-
-def _by_class(labels: np.ndarray, weights: np.ndarray, columns: np.ndarray, classes: int) -> np.ndarray:
-    """(K, columns): the weights of what is true in each column, summed by class."""
-    return np.stack([np.bincount(labels, weights * column, minlength=classes) for column in columns.T], axis=1)
-
-
-def _running(values: np.ndarray, starts: np.ndarray | None) -> np.ndarray:
-    """Sums down each column up to each row, counted from the row `starts` on (None: from the first)."""
-    total = values.cumsum(axis=0, dtype=np.float64)
-    return total if starts is None else _minus_before(total, np.arange(len(total)), starts)
-
-
-def _minus_before(total: np.ndarray, rows: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Of running sums: those of `rows` without what came before `starts`."""
-    padded = np.concatenate([np.zeros((1, total.shape[1])), total])
-    return padded[rows + 1] - padded[starts]
-
-
-def _summed(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Sums down each column of the rows between each two starts."""
-    padded = np.concatenate([np.zeros((1, values.shape[1])), values.cumsum(axis=0)])
-    return padded[starts[1:]] - padded[starts[:-1]]

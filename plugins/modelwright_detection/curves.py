@@ -29,15 +29,17 @@ def precision_recall(curve: np.ndarray, *, classes: Sequence[str]) -> Canvas:
     canvas = Canvas(figsize=(6.4, 4.4), layout="constrained")
     axes = canvas.subplots()
     for place, label in enumerate(there):
+        line = np.where(curve[label] > 0, 100 * curve[label], np.nan)  # it ends where no more is found
         style = DASHES[place // len(COLORS) % len(DASHES)]
         name = f"{short(classes[label])}: {curve[label].mean():.3f}"
         if few:
-            axes.plot(100 * RECALLS, 100 * curve[label], style, color=COLORS[place % len(COLORS)], lw=1.4, label=name)
+            axes.plot(100 * RECALLS, line, style, color=COLORS[place % len(COLORS)], lw=1.4, label=name)
         else:
-            axes.plot(100 * RECALLS, 100 * curve[label], color=GREY, lw=0.6, alpha=0.7)
+            axes.plot(100 * RECALLS, line, color=GREY, lw=0.6, alpha=0.7, label="" if place else "each class")
     if len(there) != 1:
-        mean = curve[there].mean(axis=0)
-        axes.plot(100 * RECALLS, 100 * mean, color="black", lw=2.6, label=f"all: {mean.mean():.3f}")
+        area, mean = curve[there].mean(), 100 * curve[there].mean(axis=0)
+        mean[mean == 0] = np.nan
+        axes.plot(100 * RECALLS, mean, color="black", lw=2.6, label=f"all: {area:.3f}")
     axes.set(xlim=(0, 100.5), ylim=(0, 102), xlabel="recall: % of the objects found")
     axes.set_ylabel("precision: % of the detections right")
     canvas.legend(loc="outside right upper", frameon=False, fontsize=8, title="area below", title_fontsize=8)
@@ -50,6 +52,9 @@ def by_confidence(counts: Counts, *, confidence: float) -> Canvas:
     there = counts.objects > 0
     canvas = Canvas(figsize=(6.4, 4), layout="constrained")
     axes = canvas.subplots()
+    # Precision ends where the first class falls silent: in a mean, what says nothing would count as 0.
+    talking = there & (counts.said[:, 0] > 0)
+    least_said = counts.said[talking].min(axis=0) if talking.any() else np.zeros(len(CONFIDENCES))
     axes.axvline(confidence, color=INK, lw=1, ls=(0, (4, 3)), label=f"in use: {confidence:.3f}")
     for name, values, color, width in (
         ("precision", counts.precision, COLORS[0], 1.4),
@@ -57,9 +62,8 @@ def by_confidence(counts: Counts, *, confidence: float) -> Canvas:
         ("F1", counts.f1, "black", 2.4),
     ):
         mean = values[there].mean(axis=0)
-        # Above the surest detection nothing is said any more: precision is not 0 there, there is none.
-        said = counts.said[there].sum(axis=0) > 0
-        axes.plot(CONFIDENCES[said], 100 * mean[said], color=color, lw=width, label=name)
+        shown = least_said > 0 if name == "precision" else np.ones(len(mean), bool)
+        axes.plot(CONFIDENCES[shown], 100 * mean[shown], color=color, lw=width, label=name)
     at, height = float(CONFIDENCES[counts.best]), float(100 * counts.f1[there, counts.best].mean())
     axes.plot([at], [height], "o", color="black", ms=7, mec="white", label=f"best: {at:.3f}")
     axes.set(xlim=(0, 1), ylim=(0, 102), xlabel="confidence from which on a detection counts", ylabel="%")

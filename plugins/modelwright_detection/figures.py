@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol, cast
 
 import numpy as np
@@ -62,7 +63,7 @@ def draw(evaluated: Evaluated, *, classes: Sequence[str], confidence: float) -> 
             "precision-recall",
             "What finding more objects costs",
             "Going right, more of the objects are found, and more of what is said is wrong. The further up and right "
-            "a line, the better; it drops where no more is found at any confidence. A detection is right where it "
+            "a line, the better; it ends where no more is found at any confidence. A detection is right where it "
             "overlaps its object by half (intersection over union).",
             curves.precision_recall(precision_by_recall(matches, classes=len(classes)), classes=classes),
         )
@@ -127,15 +128,16 @@ def class_bars(precision: np.ndarray, objects: np.ndarray, *, classes: Sequence[
     places = np.arange(len(weakest))
     canvas = Canvas(figsize=(7, float(np.clip(1.1 + 0.3 * len(weakest), 1.8, 14))), layout="constrained")
     axes = canvas.subplots()
+    axes.barh(places, mean[weakest], height=0.4, color=COLORS[0], label="mean, 0.5 to 0.95", zorder=3)
     axes.barh(places, half[weakest], height=0.72, color="#bcd9ec", label="at an overlap of 0.5")
-    axes.barh(places, mean[weakest], height=0.4, color=COLORS[0], label="mean, 0.5 to 0.95")
     size = 9 if len(weakest) <= 40 else 6
     for place, label in enumerate(weakest):
-        axes.text(float(half[label]) + 0.8, place, f"{mean[label]:.0f}", va="center", fontsize=size, color=INK)
+        told = f"{mean[label]:.0f} / {half[label]:.0f}"
+        axes.text(float(half[label]) + 0.8, place, told, va="center", fontsize=size, color=INK)
     names = [f"{short(classes[int(label)])} ({objects[label]:,.0f})" for label in weakest]
     axes.set_yticks(places, names, fontsize=size)
-    axes.invert_yaxis()
-    axes.set(xlim=(0, 105), xlabel="average precision, %")
+    axes.set_ylim(len(weakest) - 0.4, -0.6)
+    axes.set(xlim=(0, 112), xticks=range(0, 101, 20), xlabel="average precision, %: mean / at an overlap of 0.5")
     plain(axes)
     canvas.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=9)
     return canvas
@@ -153,14 +155,15 @@ def confusion_matrix(table: np.ndarray, *, classes: Sequence[str]) -> Canvas:
     canvas = Canvas(figsize=(side, side * 0.92), layout="constrained")
     axes = canvas.subplots()
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
-    canvas.colorbar(image, ax=axes, shrink=0.8, label="% of the row")
+    canvas.colorbar(image, ax=axes, fraction=0.046, pad=0.03, label="% of the row")
     axes.axhline(count - 1.5, color=GREY, lw=1)
     axes.axvline(count - 1.5, color=GREY, lw=1)
     axes.set(xlabel="said", ylabel="true")
     if count <= NAMED:
-        size = 9 if count <= NUMBERED else 5
+        size = 9 if count <= NUMBERED else 7 if count <= 2 * NUMBERED else 5
         names = [short(name) for name in classes]
-        axes.set_xticks(range(count), [*names, "(missed)"], rotation=90 if count > 4 else 0, fontsize=size)
+        upright = count > 4 or max(len(name) for name in names) > 6
+        axes.set_xticks(range(count), [*names, "(missed)"], rotation=90 if upright else 0, fontsize=size)
         axes.set_yticks(range(count), [*names, f"(nothing: {table[-1].sum():,})"], fontsize=size)
     if count <= NUMBERED:
         for row, column in np.argwhere(table > 0):
@@ -181,15 +184,11 @@ def hardest_grid(
     rows: Sequence[int], outcomes: Sequence[Outcome], ids: np.ndarray, pictures: Pictures, *, classes: Sequence[str]
 ) -> Canvas:
     """Pictures with what was found, missed, mistaken and made up."""
-    columns = min(4, len(rows))
-    lines = -(-len(rows) // columns)
-    canvas = Canvas(figsize=(max(3.1 * columns, 5.2), 3.3 * lines + 0.4), layout="constrained")
-    grid: list[Axes] = canvas.subplots(lines, columns, squeeze=False).ravel().tolist()
-    for axes in grid:
-        axes.set_axis_off()
-    for axes, row in zip(grid, rows, strict=False):
-        each = outcomes[row]
-        scale = _show(axes, pictures, int(ids[row]))
+    shown = [_Shown.of(pictures, int(ids[row])) for row in rows]
+    canvas, grid = _grid(shown, columns=min(4, len(rows)), width=3.1, above=0.4)
+    for axes, picture, row in zip(grid, shown, rows, strict=False):
+        picture.show(axes)
+        each, scale = outcomes[row], picture.scale
         boxes, scores, labels = each.said
         for place in np.flatnonzero(each.right):
             _box(axes, scale * boxes[place], FOUND, width=1)
@@ -200,9 +199,9 @@ def hardest_grid(
             _box(axes, scale * boxes[place], color, text=f"{classes[int(labels[place])]} {scores[place]:.2f}")
         told = ((each.missed, "missed"), (each.mistaken, "mistaken"), (each.false, "false"))
         title = ", ".join(f"{int(which.sum())} {name}" for which, name in told if which.any())
-        axes.set_title(f"{short(pictures.name_of(int(ids[row])), most=34)}\n{title}", fontsize=7)
+        axes.set_title(f"{short(picture.name, most=34)}\n{title}", fontsize=7)
     handles = [Line2D([], [], color=color, ls=style, lw=3, label=name) for name, color, style in KINDS]
-    look = {"frameon": True, "facecolor": INK, "labelcolor": "white", "fontsize": 8}
+    look = {"frameon": True, "facecolor": INK, "labelcolor": "white", "fontsize": 8, "handlelength": 3}
     canvas.legend(handles=handles, loc="outside upper center", ncols=len(KINDS), **look)
     return canvas
 
@@ -210,34 +209,54 @@ def hardest_grid(
 def sample_grid(outcomes: Sequence[Outcome], ids: np.ndarray, pictures: Pictures, *, classes: Sequence[str]) -> Canvas:
     """Evenly spaced pictures, each twice: with what is true and with what was said."""
     rows = np.unique(np.linspace(0, len(outcomes) - 1, min(SAMPLES, len(outcomes))).round().astype(int)).tolist()
-    columns = min(2, len(rows))
-    lines = -(-len(rows) // columns)
-    canvas = Canvas(figsize=(5.6 * columns, 3.1 * lines), layout="constrained")
-    grid: list[Axes] = canvas.subplots(lines, 2 * columns, squeeze=False).ravel().tolist()
-    for axes in grid:
-        axes.set_axis_off()
-    for place, row in enumerate(rows):
-        each, index = outcomes[row], int(ids[row])
+    shown = [_Shown.of(pictures, int(ids[row])) for row in rows]
+    twice = [picture for picture in shown for _ in range(2)]
+    canvas, grid = _grid(twice, columns=2 * min(2, len(rows)), width=2.8)
+    for place, (row, picture) in enumerate(zip(rows, shown, strict=True)):
+        each, scale = outcomes[row], picture.scale
         left, right = grid[2 * place], grid[2 * place + 1]
-        scale = _show(left, pictures, index)
-        _show(right, pictures, index)
+        picture.show(left)
+        picture.show(right)
         for box, label, crowd in zip(*each.true, strict=True):
             _box(left, scale * box, color_of(int(label)), dashed=bool(crowd), text=classes[int(label)])
         for box, score, label in zip(*each.said, strict=True):
             _box(right, scale * box, color_of(int(label)), text=f"{classes[int(label)]} {score:.2f}")
-        left.set_title(f"true: {short(pictures.name_of(index), most=26)}", fontsize=7)
+        left.set_title(f"true: {short(picture.name, most=26)}", fontsize=7)
         right.set_title("said", fontsize=7)
     return canvas
 
 
-def _show(axes: Axes, pictures: Pictures, index: int) -> float:
-    """Shows a picture; gives the factor by which it was made smaller."""
-    pixels = pictures.picture(index)
-    longest = max(pixels.shape[:2])
-    shown = shrink(pixels, min(longest, LARGEST))
-    axes.imshow(shown, extent=(0, shown.shape[1], shown.shape[0], 0))
-    axes.set(xlim=(0, shown.shape[1]), ylim=(shown.shape[0], 0))
-    return max(shown.shape[:2]) / longest
+@dataclass(frozen=True)
+class _Shown:
+    """A picture as the report shows it: made smaller where it is large, by `scale`."""
+
+    pixels: np.ndarray
+    scale: float
+    name: str
+
+    @staticmethod
+    def of(pictures: Pictures, index: int) -> _Shown:
+        pixels = pictures.picture(index)
+        longest = max(pixels.shape[:2])
+        pixels = shrink(pixels, min(longest, LARGEST))
+        return _Shown(pixels, max(pixels.shape[:2]) / longest, pictures.name_of(index))
+
+    def show(self, axes: Axes) -> None:
+        height, width = self.pixels.shape[:2]
+        axes.imshow(self.pixels, extent=(0, width, height, 0))
+        axes.set(xlim=(0, width), ylim=(height, 0))
+
+
+def _grid(shown: Sequence[_Shown], *, columns: int, width: float, above: float = 0) -> tuple[Canvas, list[Axes]]:
+    """Axes for pictures in lines that are as high as their highest; `width` of one, and `above` all, in inches."""
+    ratios = [each.pixels.shape[0] / each.pixels.shape[1] for each in shown]
+    heights = [width * min(2.0, max(ratios[start : start + columns])) + 0.4 for start in range(0, len(ratios), columns)]
+    size = (max(width * columns, 5.2), sum(heights) + above)
+    canvas = Canvas(figsize=size, layout="constrained")
+    grid: list[Axes] = canvas.subplots(len(heights), columns, squeeze=False, height_ratios=heights).ravel().tolist()
+    for axes in grid:
+        axes.set_axis_off()
+    return canvas, grid
 
 
 def _box(axes: Axes, box: np.ndarray, color: str, *, width: float = 1.6, dashed: bool = False, text: str = "") -> None:
@@ -245,7 +264,10 @@ def _box(axes: Axes, box: np.ndarray, color: str, *, width: float = 1.6, dashed:
     style = (0, (3, 2)) if dashed else "-"
     axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, ec=color, lw=width, ls=style))
     if text:
-        # Inside the picture also where the box begins at its border.
         frame = {"facecolor": color, "edgecolor": "none", "pad": 0.6, "alpha": 0.85}
-        name = short(text, most=20)
-        axes.text(left, max(top, 1), name, fontsize=5, va="bottom", color="black", bbox=frame, clip_on=True)
+        above = top > 0.05 * axes.get_ylim()[0]  # where the picture ends, the label stands inside the box
+        width = axes.get_xlim()[1]
+        far = left > 0.85 * width  # and ends where the picture does
+        x, side = (min(right, width), "right") if far else (max(left, 0), "left")
+        label = axes.text(x, max(top, 1), short(text, most=20), fontsize=5, color="black", bbox=frame, clip_on=True)
+        label.set(ha=side, va="bottom" if above else "top")

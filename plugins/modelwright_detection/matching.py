@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -17,7 +18,8 @@ from modelwright_detection.boxes import areas, iou
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 """Overlaps (intersection over union) from which on a detection counts as having found an object."""
 SIZES = ("all", "small", "medium", "large")
-"""Of objects: any; up to 32 x 32 pixels; between; from 96 x 96 pixels on."""
+"""Of objects: any; up to 32 x 32 pixels; between; from 96 x 96 pixels on. By the area of the box, where COCO itself
+takes that of the outline, which boxes do not know."""
 LIMITS = np.array([[0, 1e10], [0, 32**2], [32**2, 96**2], [96**2, 1e10]])
 MOST = 100
 """Detections of a class in a picture that count, the surest ones."""
@@ -59,6 +61,58 @@ class Matches:
     object_label: np.ndarray
     object_picture: np.ndarray
     object_inside: np.ndarray
+
+    @cached_property
+    def entries(self) -> Entries:
+        """What changes precision and recall, in the order of sizes, thresholds, and detections."""
+        inside = self.inside[self.hit][:, :, None]
+        difference = self.true.astype(np.int8) - ((self.true | self.ignored) & inside)
+        size, threshold, hit = np.nonzero((self.true | (difference != 0)).transpose(1, 2, 0))
+        at, label = self.hit[hit], self.label[self.hit[hit]]
+        group = np.stack([size, threshold, label])
+        begins = np.ones(len(hit), bool)
+        begins[1:] = (group[:, 1:] != group[:, :-1]).any(axis=0)
+        return Entries(
+            size,
+            threshold,
+            label,
+            picture=self.picture[at],
+            detection=at,
+            place=self.place[at],
+            true=self.true[hit, size, threshold].astype(np.float64),
+            difference=difference[hit, size, threshold].astype(np.float64),
+            first=np.flatnonzero(begins),
+            group=begins.cumsum() - 1,
+        )
+
+
+@dataclass(frozen=True)
+class Entries:
+    """The hits that count, for each size and threshold: few of all that could.
+
+    Attributes:
+        size, threshold, label, picture, detection, place: (E,), of each.
+        true: (E,): 1 where it found an object that counts.
+        difference: (E,): what it adds to the number of detections that count, beyond those whose area is of the size.
+        first: (groups,): where each group (size, threshold and class) begins.
+        group: (E,): which one each belongs to.
+    """
+
+    size: np.ndarray
+    threshold: np.ndarray
+    label: np.ndarray
+    picture: np.ndarray
+    detection: np.ndarray
+    place: np.ndarray
+    true: np.ndarray
+    difference: np.ndarray
+    first: np.ndarray
+    group: np.ndarray
+
+    def running(self, values: np.ndarray) -> np.ndarray:
+        """Sums up to each entry, that included, from the first of its group on."""
+        sums = np.concatenate([[0.0], values.cumsum()])
+        return sums[1:] - sums[self.first][self.group]
 
 
 def match(predictions: Sequence[Said], truths: Sequence[Truth], *, most: int = MOST) -> Matches:

@@ -116,6 +116,18 @@ def scores(measured: Columns, *, classes: Sequence[str], confidence: float | Non
     return dict(sorted(found.items(), key=lambda item: "/" in item[0]))
 
 
+def best_confidence(measured: Columns, *, classes: Sequence[str], default: float = 0.25) -> float:
+    """The confidence with the best f1, to be settled on validation pictures.
+
+    Args:
+        measured, classes: as for `scores`.
+        default: given where there is no object in them.
+    """
+    own = cast("Measured", measured)
+    table = counts(own.matches, own.weights, classes=len(classes))
+    return float(CONFIDENCES[table.best]) if table.objects.any() else default
+
+
 def counted(measured: Measured, *, classes: Sequence[str]) -> dict[str, float]:
     """COCO's averages of any choice of pictures, counted here."""
     found = averages(measured.matches, measured.weights, classes=len(classes), most=(*FEW, measured.most))

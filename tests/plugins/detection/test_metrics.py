@@ -245,6 +245,13 @@ def test_the_best_confidence_parts_right_from_wrong():
     assert high["confidence"] == found["confidence"]
 
 
+def test_the_confidence_to_settle_is_the_best_one_and_a_default_without_objects():
+    measured = metrics.measure(columns([BOX, OTHER], [0, 0], scores=[0.8, 0.4]), columns([BOX], [0]))
+    assert 0.4 < metrics.best_confidence(measured, classes=["cat"]) < 0.8
+    nothing = metrics.measure(columns([BOX], [0], scores=[0.8]), columns([], []))
+    assert metrics.best_confidence(nothing, classes=["cat"]) == 0.25
+
+
 def test_a_detection_counts_from_its_own_confidence_on():
     found = score(columns([BOX], [0], scores=[0.5]), columns([BOX], [0]), confidence=0.5)
     assert found["recall"] == 1
