@@ -108,21 +108,23 @@ def _mosaic(pictures: list[Picture], *, size: int, centre: np.ndarray, zoom: flo
 
 
 def compose(parts: list[Placed], *, size: int) -> Picture:
-    """Pictures resampled onto a grey square, bilinear and antialiased; and the objects that are visible there."""
+    """Pictures of one scale resampled onto a grey square, bilinear and antialiased; and what is visible of them."""
     canvas = np.full((size, size, 3), GREY, dtype=np.uint8)
-    objects: list[Objects] = []
     for part in parts:
-        pixels, own = part.picture
         x0, y0, x1, y1 = (min(max(round(side), 0), size) for side in part.clip)
         if x1 > x0 and y1 > y0:
-            canvas[y0:y1, x0:x1] = _resampled(pixels, part, (x0, y0, x1, y1))
-        limits = np.array(part.clip, np.float32).clip(0, size)
-        objects.append(moved(own, part.scale, (part.left, part.top), limits))
-    return canvas, Objects(
-        np.concatenate([each.boxes for each in objects]),
-        np.concatenate([each.labels for each in objects]),
-        np.concatenate([each.crowd for each in objects]),
+            canvas[y0:y1, x0:x1] = _resampled(part.picture[0], part, (x0, y0, x1, y1))
+    # All boxes at once: a mosaic's four sets are small.
+    held = [part.picture[1] for part in parts]
+    whose = np.repeat(np.arange(len(parts)), [len(objects) for objects in held])
+    together = Objects(
+        np.concatenate([objects.boxes for objects in held]),
+        np.concatenate([objects.labels for objects in held]),
+        np.concatenate([objects.crowd for objects in held]),
     )
+    corners = np.array([(part.left, part.top) for part in parts], np.float32)[whose]
+    limits = np.array([part.clip for part in parts], np.float32).clip(0, size)[whose]
+    return canvas, moved(together, parts[0].scale, corners, limits)
 
 
 def _resampled(pixels: np.ndarray, part: Placed, area: tuple[int, int, int, int]) -> np.ndarray:
@@ -149,19 +151,20 @@ def _resampled(pixels: np.ndarray, part: Placed, area: tuple[int, int, int, int]
     return np.asarray(image.resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR, box=inner))
 
 
-def moved(objects: Objects, scale: float, corner: tuple[float, float], limits: np.ndarray) -> Objects:
+def moved(objects: Objects, scale: float, corner: np.ndarray, limits: np.ndarray) -> Objects:
     """Objects scaled, then moved by `corner` and clipped to `limits`; without those of which too little is left.
 
     Args:
-        limits: float32: left, top, right, bottom.
+        corner: float32, (2,) or one row per object: x, y.
+        limits: float32, (4,) or one row per object: left, top, right, bottom.
     """
-    boxes = objects.boxes * np.float32(scale) + np.array([*corner, *corner], np.float32)
-    whole = np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), np.float32(1e-9))
-    low, high = np.tile(limits[:2], 2), np.tile(limits[2:], 2)
-    boxes = np.clip(boxes, low, np.maximum(high, low))
-    sides = boxes[:, 2:] - boxes[:, :2]
+    low, high = objects.boxes[:, :2] * np.float32(scale) + corner, objects.boxes[:, 2:] * np.float32(scale) + corner
+    whole = (high - low).prod(axis=1)
+    first, last = limits[..., :2], np.maximum(limits[..., 2:], limits[..., :2])
+    low, high = np.minimum(np.maximum(low, first), last), np.minimum(np.maximum(high, first), last)
+    sides = high - low
     kept = (sides >= SMALLEST).all(axis=1) & (sides.prod(axis=1) >= VISIBLE * whole)
-    return Objects(boxes, objects.labels, objects.crowd).select(kept)
+    return Objects(np.concatenate([low, high], axis=1), objects.labels, objects.crowd).select(kept)
 
 
 def flip(pixels: np.ndarray, objects: Objects, *, vertical: bool = False) -> Picture:

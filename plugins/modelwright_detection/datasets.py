@@ -60,12 +60,14 @@ class Kept:
         return self
 
     def get(self, index: int) -> np.ndarray | None:
-        """A picture; None: it is not kept. To be read only."""
+        """A picture; None: it is not kept. It cannot be written to."""
         place = self._places.get(index)
         if place is None:
             return None
         chunk, start, height, width = place
-        return self._chunks[chunk][start : start + height * width * 3].view(height, width, 3).numpy()
+        pixels = self._chunks[chunk][start : start + height * width * 3].view(height, width, 3).numpy()
+        pixels.flags.writeable = False
+        return pixels
 
     def __len__(self) -> int:
         return len(self._places)

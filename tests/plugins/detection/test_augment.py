@@ -145,12 +145,12 @@ def test_flips_undo_themselves():
 
 def test_too_little_of_a_box_is_dropped():
     objects = Objects.of([[0, 0, 10, 10], [9, 0, 19, 10], [9.5, 0, 29.5, 10], [0, 0, 1.5, 10]], [0, 1, 2, 3])
-    kept = moved(objects, 1.0, (0.0, 0.0), np.array([0, 0, 12, 12], np.float32))
+    kept = moved(objects, 1.0, np.zeros(2, np.float32), np.array([0, 0, 12, 12], np.float32))
     assert kept.labels.tolist() == [0, 1, 2]
     assert kept.boxes[1].tolist() == [9, 0, 12, 10]
-    narrow = moved(objects, 1.0, (0.0, 0.0), np.array([0, 0, 11, 12], np.float32))
+    narrow = moved(objects, 1.0, np.zeros(2, np.float32), np.array([0, 0, 11, 12], np.float32))
     assert narrow.labels.tolist() == [0, 1]  # of the third less than a tenth is left
-    assert len(moved(Objects.none(), 2.0, (1.0, 1.0), np.array([0, 0, 9, 9], np.float32))) == 0
+    assert len(moved(Objects.none(), 2.0, np.ones(2, np.float32), np.array([0, 0, 9, 9], np.float32))) == 0
 
 
 def test_an_empty_picture_stays_empty():
