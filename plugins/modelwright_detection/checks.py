@@ -75,9 +75,9 @@ def usable(marks: Marks, *, size: tuple[int, int], number: np.ndarray, bad: list
         sides = boxes[:, 2:] - boxes[:, :2]
         inside = np.clip(boxes, 0, limits)
         kept = (inside[:, 2:] - inside[:, :2]).clip(0).prod(axis=1)
-        finite: np.ndarray = np.isfinite(boxes).all(axis=1)
-        empty: np.ndarray = finite & (sides < THINNEST).any(axis=1)
-        outside: np.ndarray = finite & ~empty & (kept < INSIDE * sides.prod(axis=1))
+        finite = np.logical_and.reduce(np.isfinite(boxes), axis=1)
+        empty = np.logical_and(finite, (sides < THINNEST).any(axis=1))
+        outside = np.logical_and(finite & ~empty, kept < INSIDE * sides.prod(axis=1))
     for row in np.flatnonzero(~finite | empty | outside).tolist():
         if not finite[row]:
             reason = "its box is not of finite numbers"

@@ -11,7 +11,7 @@ import numpy as np
 
 from modelwright_detection.checks import Oddities, Problems, usable
 from modelwright_detection.datasets import Kept
-from modelwright_detection.entries import Entry, Found
+from modelwright_detection.entries import Entry, Found, Problem
 from modelwright_detection.labels import Objects, Scene
 from modelwright_detection.pictures import Unreadable, decode, flatten, read_picture
 
@@ -60,22 +60,29 @@ def read(found: Found, order: Order, kept: Kept, problems: Problems) -> Reading:
     problems.looked_at += len(found.bad) + len(found.entries)
     odd = Oddities()
     good: dict[int, tuple[Scene, bytes]] = {}
+    bad: dict[int, list[Problem]] = {}
     for slot, data in _files(found.entries):
         entry = found.entries[slot]
+        bad[slot] = []
         try:
             if isinstance(data, str):
                 raise Unreadable(data)
             image = decode(data, check_only=kept.full)
             size: tuple[int, int] = image.info["size"]
             pixels = flatten(image)
-            objects = _objects(entry, size, order.number, problems, odd)
+            objects = _objects(entry, size, order.number, bad[slot], odd)
         except Unreadable as error:
-            problems.bad.append((entry.where, str(error)))
+            bad[slot].append((entry.where, str(error)))
             continue
-        kept.add(slot, pixels if kept.full else order.fitted(pixels))
+        if not kept.full:
+            kept.add(slot, order.fitted(pixels))
         opened = functools.partial(read_picture, entry.store, entry.name)
         good[slot] = Scene(entry.where, opened, objects, size), digest(data)
     slots = sorted(good)
+    for slot in sorted(bad):  # an archive is read in its own order
+        problems.bad += bad[slot]
+    problems.looked_at += sum(len(entry.marks.labels) for entry in found.entries if entry.marks)
+    odd.unlabelled = [found.entries[slot].where for slot in slots if found.entries[slot].marks is None]
     kept.close(slots)
     if len(kept) < len(slots):
         for store in {id(entry.store): entry.store for entry in found.entries}.values():
@@ -94,20 +101,17 @@ def _files(entries: Sequence[Entry]) -> Iterator[tuple[int, bytes | str]]:
             yield slots[key][name], data
 
 
-def _objects(entry: Entry, size: tuple[int, int], number: np.ndarray, problems: Problems, odd: Oddities) -> Objects:
-    """What of an entry's labels can be used.
+def _objects(entry: Entry, size: tuple[int, int], number: np.ndarray, bad: list[Problem], odd: Oddities) -> Objects:
+    """What of an entry's labels can be used; the others join `bad`.
 
     Raises:
         Unreadable: they are for a picture of another size.
     """
     if entry.size is not None and entry.size != size:
-        wrong = f"its labels are for {entry.size[0]} x {entry.size[1]} pixels, it has {size[0]} x {size[1]}"
-        raise Unreadable(wrong)
+        raise Unreadable(f"its labels are for {entry.size[0]} x {entry.size[1]} pixels, it has {size[0]} x {size[1]}")
     if entry.marks is None:
-        odd.unlabelled.append(entry.where)
         return Objects.none()
-    problems.looked_at += len(entry.marks.labels)
-    return usable(entry.marks, size=size, number=number, bad=problems.bad, odd=odd)
+    return usable(entry.marks, size=size, number=number, bad=bad, odd=odd)
 
 
 def digest(data: bytes) -> bytes:

@@ -245,7 +245,7 @@ def test_turned_pictures_and_labels_of_the_stored_size(tmp_path):
     turned = encode(Image.new("RGB", (40, 30), "red"), "JPEG", exif=exif)
     said = coco_json({"p00": Made((40, 30), [(0, 1, 1, 9, 9)]), "p01": Made((40, 30), [(1, 1, 1, 9, 9)])})
     files = {"x.json": json.dumps(said).encode(), "p00.png": turned, "p01.png": picture(1)}
-    with pytest.raises(DataError, match=r"^1 of 3 .*p00.png: its labels are for 40 x 30 pixels, it has 30 x 40; mend"):
+    with pytest.raises(DataError, match=r"^1 of 4 .*p00.png: its labels are for 40 x 30 pixels, it has 30 x 40; mend"):
         loaded("coco", write(tmp_path / "set", files), valid=0, test=0)
 
 
