@@ -19,7 +19,7 @@ def color_of(label: int) -> str:
     """A colour for a class, the same for the same number; beyond the first few, hues that lie far apart.
 
     >>> color_of(0), color_of(7)
-    ('#e69f00', '#f54c3d')
+    ('#e69f00', '#f5483d')
     """
     if label < len(PALETTE):
         return PALETTE[label]
@@ -59,8 +59,11 @@ def overlay(
     for row in order:
         left, top, right, bottom = (float(edge) * times for edge in boxes[row])
         color = color_of(int(labels[row]))
-        draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=color, width=line)
-        text = classes[int(labels[row])] + ("" if scores is None else f" {float(scores[row]):.2f}")
+        right, bottom = max(left, right - 1), max(top, bottom - 1)
+        # On a dark line that is a little wider, so that it is seen on any ground.
+        draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline="black", width=line + 2)
+        draw.rectangle((left, top, right, bottom), outline=color, width=line)
+        text = classes[int(labels[row])] + ("" if scores is None else f": {float(scores[row]):.2f}")
         _label(draw, (left, top), text, font=font, color=color, limits=image.size)
     return image
 

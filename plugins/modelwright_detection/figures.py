@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 
 from modelwright.task import Evaluated, Figure
 from modelwright_detection import curves
@@ -96,8 +97,8 @@ def draw(evaluated: Evaluated, *, classes: Sequence[str], confidence: float) -> 
         yield Figure(
             "hardest",
             "The hardest pictures",
-            "Those with the most mistakes. Yellow boxes with no object in them are false alarms, yellow boxes around "
-            "one often wrong labels.",
+            "Those with the most mistakes. A yellow box around something real is often no mistake of the model: the data "
+            "lack a label there. A dashed box around nothing may be a label too many.",
             hardest_grid(hardest, outcomes, measured.ids, pictures, classes=classes),
         )
     yield Figure(
@@ -196,7 +197,7 @@ def hardest_grid(
             _box(axes, scale * each.true[0][place], MISSED, dashed=True, text=classes[int(each.true[1][place])])
         for place in np.flatnonzero(each.false | each.mistaken):
             color = FALSE if each.false[place] else MISTAKEN
-            _box(axes, scale * boxes[place], color, text=f"{classes[int(labels[place])]} {scores[place]:.2f}")
+            _box(axes, scale * boxes[place], color, text=f"{classes[int(labels[place])]}: {scores[place]:.2f}")
         told = ((each.missed, "missed"), (each.mistaken, "mistaken"), (each.false, "false"))
         title = ", ".join(f"{int(which.sum())} {name}" for which, name in told if which.any())
         axes.set_title(f"{short(picture.name, most=34)}\n{title}", fontsize=7)
@@ -220,7 +221,7 @@ def sample_grid(outcomes: Sequence[Outcome], ids: np.ndarray, pictures: Pictures
         for box, label, crowd in zip(*each.true, strict=True):
             _box(left, scale * box, color_of(int(label)), dashed=bool(crowd), text=classes[int(label)])
         for box, score, label in zip(*each.said, strict=True):
-            _box(right, scale * box, color_of(int(label)), text=f"{classes[int(label)]} {score:.2f}")
+            _box(right, scale * box, color_of(int(label)), text=f"{classes[int(label)]}: {score:.2f}")
         left.set_title(f"true: {short(picture.name, most=26)}", fontsize=7)
         right.set_title("said", fontsize=7)
     return canvas
@@ -262,7 +263,9 @@ def _grid(shown: Sequence[_Shown], *, columns: int, width: float, above: float =
 def _box(axes: Axes, box: np.ndarray, color: str, *, width: float = 1.6, dashed: bool = False, text: str = "") -> None:
     left, top, right, bottom = (float(edge) for edge in box)
     style = (0, (3, 2)) if dashed else "-"
-    axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, ec=color, lw=width, ls=style))
+    patch = Rectangle((left, top), right - left, bottom - top, fill=False, ec=color, lw=width, ls=style)
+    patch.set_path_effects([withStroke(linewidth=width + 1, foreground="black")])  # seen on any ground
+    axes.add_patch(patch)
     if text:
         frame = {"facecolor": color, "edgecolor": "none", "pad": 0.6, "alpha": 0.85}
         above = top > 0.05 * axes.get_ylim()[0]  # where the picture ends, the label stands inside the box
