@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,7 +53,7 @@ def test_the_same_key_gives_the_same_picture(key, settings):
     assert np.array_equal(pixels, again[0])
     assert np.array_equal(objects.boxes, again[1].boxes)
     assert (pixels.shape, pixels.dtype) == ((SIZE, SIZE, 3), np.uint8)
-    assert pixels.flags.c_contiguous
+    assert pixels.transpose(2, 0, 1).flags.c_contiguous
     assert (objects.boxes.dtype, objects.labels.dtype, objects.crowd.dtype) == (np.float32, np.int64, bool)
     assert ((objects.boxes >= 0) & (objects.boxes <= SIZE)).all()
     assert (objects.boxes[:, 2:] - objects.boxes[:, :2] >= 2).all()
@@ -91,14 +92,15 @@ def test_seed_epoch_and_picture_all_count():
     assert all((changed(key, settings)[0] != first).any() for key in others)
 
 
-def test_nothing_asked_nothing_done_but_the_letterbox():
-    pixels, objects = changed(Key(0, 0, 1, 1), OFF)
-    own, truth = painted(1)
-    top = (SIZE - own.shape[0]) / 2
-    inner = pixels[int(np.ceil(top)) : int(np.ceil(top)) + own.shape[0] - 1]
-    assert (pixels[: int(top)] == 114).all()
-    assert np.abs(inner.astype(int) - own[: len(inner)]).max() <= (0 if top == int(top) else 255)
-    np.testing.assert_allclose(objects.boxes, truth.boxes + np.float32([0, top, 0, top]))
+@pytest.mark.parametrize("index", range(6))
+def test_nothing_asked_nothing_done_but_the_letterbox(index):
+    pixels, objects = changed(Key(0, 0, 1, index), OFF)
+    own, truth = painted(index)
+    top, left = ((SIZE - side + 1) // 2 for side in own.shape[:2])
+    expected = np.full((SIZE, SIZE, 3), 114, np.uint8)
+    expected[top : top + own.shape[0], left : left + own.shape[1]] = own
+    assert np.array_equal(pixels, expected)
+    assert np.array_equal(objects.boxes, truth.boxes + np.float32([left, top, left, top]))
 
 
 def test_mosaic_is_closed_for_the_last_epochs():
@@ -134,23 +136,29 @@ def test_a_single_picture_has_itself_as_partners():
 
 
 def test_flips_undo_themselves():
-    pixels, objects = painted(2)
+    array, objects = painted(2)
+    pixels = torch.from_numpy(array).permute(2, 0, 1)
     for vertical in (False, True):
         once = flip(pixels, objects, vertical=vertical)
         assert (once[1].boxes[:, 2:] > once[1].boxes[:, :2]).all()
         twice = flip(*once, vertical=vertical)
-        assert np.array_equal(twice[0], pixels)
+        assert torch.equal(twice[0], pixels)
         assert np.array_equal(twice[1].boxes, objects.boxes)
+
+
+def left_of(objects, right):
+    """What is left of objects in a window 12 pixels high."""
+    rows = np.ones((len(objects), 2), np.float32)
+    return moved(objects, rows, 0 * rows, np.tile(np.float32([0, 0, right, 12]), (len(objects), 1)))
 
 
 def test_too_little_of_a_box_is_dropped():
     objects = Objects.of([[0, 0, 10, 10], [9, 0, 19, 10], [9.5, 0, 29.5, 10], [0, 0, 1.5, 10]], [0, 1, 2, 3])
-    kept = moved(objects, 1.0, np.zeros(2, np.float32), np.array([0, 0, 12, 12], np.float32))
+    kept = left_of(objects, 12)
     assert kept.labels.tolist() == [0, 1, 2]
     assert kept.boxes[1].tolist() == [9, 0, 12, 10]
-    narrow = moved(objects, 1.0, np.zeros(2, np.float32), np.array([0, 0, 11, 12], np.float32))
-    assert narrow.labels.tolist() == [0, 1]  # of the third less than a tenth is left
-    assert len(moved(Objects.none(), 2.0, np.ones(2, np.float32), np.array([0, 0, 9, 9], np.float32))) == 0
+    assert left_of(objects, 11).labels.tolist() == [0, 1]  # of the third less than a tenth is left
+    assert len(left_of(Objects.none(), 9)) == 0
 
 
 def test_an_empty_picture_stays_empty():
@@ -167,29 +175,33 @@ def test_an_empty_picture_stays_empty():
 # Colour ---------------------------------------------------------------------------------------------------------------
 
 
+def coloured(colour, *change):
+    """A colour, or an array of pixels, after a change."""
+    pixels = torch.from_numpy(np.array(colour, dtype=np.uint8).reshape(-1, 1, 3)).permute(2, 0, 1)
+    return recolour(pixels, *change).permute(1, 2, 0).numpy().astype(int)[:, 0]
+
+
 def test_no_change_of_colour_is_none():
-    pixels = painted(1)[0]
+    pixels = torch.zeros((3, 2, 2), dtype=torch.uint8)
     assert recolour(pixels, 0, 0, 0) is pixels
 
 
 @given(st.floats(-0.5, 0.5), st.floats(-1, 1), st.integers(0, 255))
 def test_grey_keeps_grey(hue, saturation, grey):
-    changed = recolour(np.full((4, 5, 3), grey, np.uint8), hue, saturation, 0.0)
-    assert np.abs(changed.astype(int) - grey).max() <= 1
+    assert np.abs(coloured([grey] * 3, hue, saturation, 0.0) - grey).max() <= 1
 
 
 @pytest.mark.parametrize("value", [-0.4, 0.2])
 def test_brightness_is_a_factor(value):
-    pixels = np.random.default_rng(0).integers(0, 200, (8, 9, 3), dtype=np.uint8)
-    expected = np.clip(pixels * (1 + value), 0, 255)
-    assert np.abs(recolour(pixels, 0, 0, value) - expected).max() <= 1
+    pixels = np.random.default_rng(0).integers(0, 256, (72, 3))
+    assert np.abs(coloured(pixels, 0, 0, value) - np.clip(pixels * (1 + value), 0, 255)).max() <= 1
 
 
 def test_hue_turns_and_saturation_fades():
-    red = np.full((2, 2, 3), (200, 60, 60), np.uint8)
-    turned = recolour(red, 1 / 3, 0, 0)[0, 0].astype(int)
+    red = [200, 60, 60]
+    turned = coloured(red, 1 / 3, 0, 0)[0]
     assert turned.argmax() == 1  # a third of the circle from red lies green
-    assert np.abs(recolour(recolour(red, 0.1, 0, 0), -0.1, 0, 0).astype(int) - red).max() <= 3
-    pale = recolour(red, 0, -0.7, 0)[0, 0].astype(int)
+    assert np.abs(coloured(coloured(red, 0.1, 0, 0), -0.1, 0, 0) - red).max() <= 3
+    pale = coloured(red, 0, -0.7, 0)[0]
     assert 0 < pale.max() - pale.min() < 60
-    assert len(set(recolour(red, 0, -1, 0)[0, 0].tolist())) == 1
+    assert len(set(coloured(red, 0, -1, 0)[0].tolist())) == 1
