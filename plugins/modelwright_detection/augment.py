@@ -132,16 +132,22 @@ def placed(
     source: list[tuple[int, int]] = []
     target: list[tuple[int, int]] = []
     for axis, length in enumerate((picture[0].shape[1], picture[0].shape[0])):
-        low, high = (min(max(_nearest(corner[axis] + zoom * edge), 0), size) for edge in piece[axis::2])
+        (first, low), (last, high) = (_end(edge, corner[axis], zoom, size) for edge in piece[axis::2])
         if high <= low:
             return []
-        first = min(max(_nearest((low - corner[axis]) / zoom), 0), length - 1)
-        last = min(max(_nearest((high - corner[axis]) / zoom), first + 1), length)
-        source.append((first, last))
+        first = min(max(first, 0), length - 1)
+        source.append((first, min(max(last, first + 1), length)))
         target.append((low, high))
     (x0, x1), (y0, y1) = source
     (left, right), (top, bottom) = target
     return [Part(picture, (x0, y0, x1, y1), (left, top, right, bottom))]
+
+
+def _end(edge: float, corner: float, zoom: float, size: int) -> tuple[int, int]:
+    """Where a piece ends, along one axis: in the picture and on the output, which may cut it."""
+    place = _nearest(corner + zoom * edge)
+    inside = min(max(place, 0), size)
+    return _nearest(edge if place == inside else (inside - corner) / zoom), inside
 
 
 def _nearest(place: float) -> int:
