@@ -126,8 +126,9 @@ class Tree:
         """Files of the given endings at most `depth` folders down, the nearest first."""
         if isinstance(self.store, Folder):
             root = self.store.path
-            files = [path for level in range(depth + 1) for path in root.glob("*/" * level + "*") if path.is_file()]
-            found = [path.relative_to(root).as_posix() for path in files if path.suffix.lower() in suffixes]
+            paths = [path for level in range(depth + 1) for path in root.glob("*/" * level + "*")]
+            files = [path for path in paths if path.suffix.lower() in suffixes and path.is_file()]
+            found = [path.relative_to(root).as_posix() for path in files]
         else:
             found = [name for name in self._names() if posixpath.splitext(name)[1].lower() in suffixes]
         near = [name for name in found if name.count("/") <= depth and not _hidden(name) and not name.endswith("/")]

@@ -135,12 +135,16 @@ def spellings(entry: Entry, usual: Counter[str]) -> list[str]:
 
 
 def joined(parts: Sequence[Found]) -> Found:
-    """Several splits as one, with the classes of all."""
+    """Several splits as one, with the classes of all; a picture that two of them name is taken once."""
     classes = tuple(dict.fromkeys(name for part in parts for name in part.classes))
     whole = Found(classes, wanted=parts[0].wanted)
+    seen: set[tuple[int, str]] = set()
     for part in parts:
         number = np.array([classes.index(name) for name in part.classes], dtype=np.int64)
         for entry in part.entries:
+            if (place := (id(entry.store), entry.name)) in seen:
+                continue
+            seen.add(place)
             marks = entry.marks and replace(entry.marks, labels=number[entry.marks.labels])
             whole.entries.append(replace(entry, marks=marks))
         whole.bad += part.bad

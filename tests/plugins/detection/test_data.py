@@ -92,6 +92,17 @@ def test_a_csv_over_classes_that_only_one_split_has(tmp_path):
     assert found["test"].objects(0).labels.tolist() == [0]
 
 
+def test_a_csv_over_splits_that_share_pictures(tmp_path):
+    files = yolo(made({"train": 4, "val": 2})) | {
+        "data.yaml": b"names: [cat, dog, eel]\ntrain: images/train\nval: [images/val, images/train]\n"
+    }
+    path = write(tmp_path / "set", files)
+    listing = tmp_path / "split.csv"
+    listing.write_text("file,split\n" + "\n".join(f"p{n:02}.png,{('train', 'test')[n % 2]}" for n in range(6)))
+    found = loaded("yolo", path, split=str(listing), valid=0)
+    assert (names(found["train"]), names(found["test"])) == (["p00", "p02", "p04"], ["p01", "p03", "p05"])
+
+
 # What is known already ------------------------------------------------------------------------------------------------
 
 

@@ -187,6 +187,18 @@ def test_a_label_file_that_is_no_text(tmp_path):
     assert names(loaded("yolo", tmp_path / "set", valid=0, test=0, on_bad="skip")["train"]) == ["p00", "p02"]
 
 
+def test_a_label_file_that_an_archive_cannot_give(tmp_path):
+    files = yolo(made({"train": 3}))
+    files["labels/train/p01.txt"] += b"\n" * 500
+    path = write(tmp_path / "set.zip", files)
+    data = bytearray(path.read_bytes())
+    place = data.index(b"labels/train/p01.txt") + 30
+    data[place : place + 5] = b"\xff" * 5
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"^1 of 7 .*labels/train/p01.txt: damaged in the archive"):
+        loaded("yolo", path, valid=0, test=0)
+
+
 def test_polygons_become_boxes():
     bad = []
     marks = read_boxes(b"\xef\xbb\xbf1 0.1 0.2 0.4 0.9 0.3 0.5\n", where="x.txt", classes=2, bad=bad)
