@@ -41,7 +41,6 @@ class TaskEntry:
         extra: the extra of the distribution that installs `requires`.
         requires: modules that `build` will import; looked up without importing them.
         recipes: a folder of YAML files, one per recipe; in its folder `compress` recipes of compression.
-        licence: a line for the card of each bundle, where what the task stands on asks for one (AGPL, for example).
     """
 
     name: str
@@ -51,7 +50,6 @@ class TaskEntry:
     extra: str = ""
     requires: tuple[str, ...] = ()
     recipes: Path | None = None
-    licence: str = ""
 
 
 @dataclass(frozen=True)

@@ -220,6 +220,8 @@ class Task(ABC):
     """Required. The metric that decides."""
     codec: Codec
     """Required. The torch-free half."""
+    licence: str = ""
+    """A line for the card of each bundle, where what the model stands on asks for one (AGPL, for example)."""
 
     # Data -------------------------------------------------------------------------------------------------------
 

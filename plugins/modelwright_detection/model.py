@@ -15,7 +15,7 @@ from modelwright.data import Facts
 from modelwright.errors import ConfigError, did_you_mean
 from modelwright.task import Batch
 from modelwright_detection import ultra
-from modelwright_detection.config import DetectionConfig
+from modelwright_detection.config import DetectionConfig, DetectionModel
 from modelwright_detection.weights import load_matching, read_weights
 
 if TYPE_CHECKING:
@@ -106,3 +106,21 @@ def hints(config: DetectionConfig, batch: Batch) -> Mapping[str, Tensor]:
         return {}
     targets = batch.targets
     return {"boxes": targets["boxes"], "labels": torch.where(targets["crowd"], -1, targets["labels"])}
+
+
+def wants_suppression(settings: DetectionModel) -> bool:
+    """Whether a detector says several boxes of each object, so that the best of those that overlap is to be kept."""
+    if settings.name in SETS:
+        return False
+    return not (settings.name.startswith("yolo26") and settings.end_to_end)
+
+
+def licence(name: str) -> str:
+    """What is to be known of a detector's licence before a bundle of it is passed on."""
+    if name not in ultra.NAMES:
+        return ""
+    return (
+        f"{name} is a network of Ultralytics, licensed under AGPL-3.0: whoever passes this bundle on, or lets others use "
+        "it over a network, owes them the source of what it is part of, or needs an Enterprise License of Ultralytics. "
+        "Networks without this: rt-detr, d-fine, ssdlite320."
+    )

@@ -106,7 +106,6 @@ def export(
         dataset=usual_samples(source.task.datasets()),
         variant=variant,
         evaluations=folder.read_results(where).get("evaluations", []) if variant == ORIGINAL else [],
-        licence=entry.licence,
         overwrite=overwrite,
         warn=warn,
     )
@@ -162,7 +161,6 @@ def write_bundle(
     reader_install: str = "",
     variant: str = ORIGINAL,
     evaluations: Sequence[Mapping[str, Any]] = (),
-    licence: str = "",
     overwrite: bool = False,
     warn: Callable[[str], None] = to_stderr,
 ) -> None:
@@ -174,7 +172,6 @@ def write_bundle(
         reader_install: the same for the runtime.
         dataset: real samples, to compare graph and model on and to see values and sizes.
         evaluations: as in results.json.
-        licence: a line for the card.
 
     Raises:
         ExportError: the model has no graph, or the graph disagrees with it.
@@ -226,7 +223,9 @@ def write_bundle(
             save_file(arrays, aside / FACTS)
         if source.receipt:
             write_json(aside / RECEIPT, dict(source.receipt))
-        write_text(aside / CARD, write_card(manifest, summary=summary, receipt=source.receipt, licence=licence))
+        write_text(
+            aside / CARD, write_card(manifest, summary=summary, receipt=source.receipt, licence=source.task.licence)
+        )
         manifest["files"] = {file.name: sha256(file) for file in sorted(aside.iterdir())}
         write_json(aside / MANIFEST, manifest)
         _put(aside, target)
