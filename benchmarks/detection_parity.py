@@ -6,8 +6,8 @@ engine trains the same network from the same weights on these batches, and the a
     python benchmarks/detection_parity.py --model yolo11n yolo26n --optimizer SGD auto
 
 Run with one thread (OMP_NUM_THREADS=1), on a CPU, in fp32: the order of sums is then the same on both sides.
-`--nominal 64` leaves ultralytics' gradient accumulation on. Its steps are then of a changing number of batches and reach
-over the end of an epoch; they are replayed by hand, with this plugin's model, loss, groups and schedule.
+`--nominal 64` leaves ultralytics' gradient accumulation on. Its steps are then of a changing number of batches and
+reach over the end of an epoch; they are replayed by hand, with this plugin's model, loss, groups and schedule.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def write_data(folder: Path, config: DetectionConfig, *, most: int) -> Path:
     return path
 
 
-def train_theirs(name: str, path: Path, folder: Path, options: argparse.Namespace) -> Recorded:
+def train_theirs(name: str, optimizer: str, path: Path, folder: Path, options: argparse.Namespace) -> Recorded:
     """Runs ultralytics' own trainer and records it."""
     ultra.library()
     from ultralytics.data import utils as data_utils
@@ -126,7 +126,7 @@ def train_theirs(name: str, path: Path, folder: Path, options: argparse.Namespac
             "batch": options.batch,
             "nbs": options.nominal or options.batch,
             "imgsz": options.size,
-            "optimizer": options.current,
+            "optimizer": optimizer,
             "device": "cpu",
             "workers": 0,
             "amp": False,
@@ -339,9 +339,9 @@ def main() -> None:
         path = write_data(folder / "data", config, most=options.pictures)
         options.classes = json.loads(path.read_text())["names"]
         for name in options.model:
-            for options.current in options.optimizer:
-                where = folder / f"{name}-{options.current}"
-                recorded = train_theirs(name, path, where / "theirs", options)
+            for optimizer in options.optimizer:
+                where = folder / f"{name}-{optimizer}"
+                recorded = train_theirs(name, optimizer, path, where / "theirs", options)
                 moved = largest(recorded.start, recorded.average)
                 line = {
                     "model": name,

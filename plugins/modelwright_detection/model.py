@@ -120,7 +120,7 @@ def licence(name: str) -> str:
     if name not in ultra.NAMES:
         return ""
     return (
-        f"{name} is a network of Ultralytics, licensed under AGPL-3.0: whoever passes this bundle on, or lets others use "
-        "it over a network, owes them the source of what it is part of, or needs an Enterprise License of Ultralytics. "
-        "Networks without this: rt-detr, d-fine, ssdlite320."
+        f"{name} is a network of Ultralytics, licensed under AGPL-3.0: whoever passes this bundle on, or lets others "
+        "use it over a network, owes them the source of what it is part of, or needs an Enterprise License of "
+        "Ultralytics. Networks without this: rt-detr, d-fine, ssdlite320."
     )

@@ -83,7 +83,7 @@ def undone() -> Generator[None]:
 
     Its settings go into a temporary folder that is gone afterwards.
     """
-    # Before the environment is looked at: cv2 sets variables of its own, which are to stay.
+    variables = dict(os.environ)  # before cv2 comes in, which changes where programs look for libraries
     owners = [torch, importlib.import_module("PIL.Image"), importlib.import_module("cv2")]
     cv2: Any = owners[-1]
     functions = [
@@ -91,7 +91,7 @@ def undone() -> Generator[None]:
         for owner, names in zip(owners, [("save", "load"), ("open",), ("imread", "imwrite", "imshow")], strict=True)
         for name in names
     ]
-    variables, threads = dict(os.environ), cv2.getNumThreads()
+    threads = cv2.getNumThreads()
     try:
         with (
             tempfile.TemporaryDirectory(prefix="modelwright-") as folder,

@@ -62,14 +62,13 @@ def schedule(
         share = max(1 - progress.epoch / progress.epochs, 0) * (1.0 - final) + final
         rate = group["initial_lr"] * share
         values: dict[str, float] = {"lr": rate}
-        moving = momentum is not None and "momentum" in group
-        if warm and progress.step <= warm:
+        warming = warm > 0 and progress.step <= warm
+        if warming:
             begin = bias_lr if group.get(ROLE) == BIAS else 0.0
             values["lr"] = float(np.interp(progress.step, [0, warm], [begin, rate]))
-            if moving:
-                values["momentum"] = float(np.interp(progress.step, [0, warm], [warm_momentum, momentum]))
-        elif moving and momentum is not None:
-            values["momentum"] = momentum
+        if momentum is not None and "momentum" in group:
+            moment = np.interp(progress.step, [0, warm], [warm_momentum, momentum]) if warming else momentum
+            values["momentum"] = float(moment)
         return values
 
     return follow

@@ -1,0 +1,77 @@
+"""Detectors and batches that tests of models share."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from modelwright.data import Facts
+from modelwright.task import Batch, Progress
+from modelwright_detection.config import DetectionConfig
+from modelwright_detection.model import build, hints
+
+CLASSES = ["ball", "cup", "pen"]
+SIDE = 96
+
+
+def settings(name, **model):
+    return DetectionConfig.model_validate({"model": {"name": name, **model}})
+
+
+def make(name, *, side=SIDE, most=5, seed=0, **model):
+    torch.manual_seed(seed)
+    return build(settings(name, **model), Facts({"classes": CLASSES, "size": side, "most": most}))
+
+
+def stirred(model, *, seed=0):
+    """The model with statistics and weights of heads that make its outputs differ from place to place."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_var.uniform_(0.1, 0.5, generator=generator)
+                module.weight.uniform_(0.8, 1.4, generator=generator)
+    return model
+
+
+def pictures(count=3, *, side=SIDE, seed=0):
+    return torch.randint(
+        0, 256, (count, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
+    )
+
+
+def batch(name="yolo26n", *, count=3, side=SIDE, seed=0):
+    """Pictures with 4, 2 and no objects, in turn; one of them is a crowd."""
+    rng = np.random.default_rng(seed)
+    boxes = np.zeros((count, 4, 4), np.float32)
+    labels, crowd = np.full((count, 4), -1), np.zeros((count, 4), bool)
+    for index in range(count):
+        for row in range((4, 2, 0)[index % 3]):
+            corner, extent = rng.random(2) * side * 0.5, 8 + rng.random(2) * side * 0.4
+            boxes[index, row] = [*corner, *(corner + extent)]
+            labels[index, row] = rng.integers(len(CLASSES))
+    crowd[0, 3] = True
+    targets = {
+        "boxes": torch.from_numpy(boxes),
+        "labels": torch.from_numpy(labels),
+        "crowd": torch.from_numpy(crowd),
+        "size": torch.full((count, 2), side),
+    }
+    made = Batch((pictures(count, side=side, seed=seed),), targets, np.arange(count))
+    made.hints = dict(hints(settings(name), made))
+    return made
+
+
+def rows(given, index):
+    """Some pictures of a batch."""
+    return Batch(
+        (given.inputs[0][index],),
+        {key: value[index] for key, value in given.targets.items()},
+        given.ids[index],
+        hints={key: value[index] for key, value in given.hints.items()},
+    )
+
+
+def at(epoch=0, epochs=2):
+    return Progress(epoch * 10, epochs * 10, epoch, epochs)

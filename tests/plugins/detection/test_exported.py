@@ -1,0 +1,41 @@
+"""Detectors as ONNX graphs: boxes agree to a thousandth of a pixel and scores to a thousandth, at batch 1 and 3."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("torchvision")
+import numpy as np
+import onnxruntime
+import torch
+from tests.plugins.detection.models_made import make, pictures, stirred
+
+from modelwright.bundle.export import Export
+from modelwright.data import Input
+from modelwright_detection import model
+
+NAMES = ["yolo26n", "yolo11n", "ssdlite320", "d-fine", "rt-detr"]
+SIDE = 128
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_graph_says_what_its_model_says(name, tmp_path):
+    if name.startswith("yolo"):
+        pytest.importorskip("ultralytics")
+    if name in model.SETS:
+        pytest.importorskip("transformers")
+    served = stirred(make(name, side=SIDE)).served().eval()
+    path = tmp_path / "model.onnx"
+    with torch.no_grad():
+        inputs = (Input("image", (3, SIDE, SIDE), "uint8"),)
+        export = Export(served, inputs, ["boxes", "scores"], (pictures(3, side=SIDE),), pytest.fail)
+        assert export.write_onnx(path) == "dynamo"
+    session = onnxruntime.InferenceSession(path)
+    for seed, count in enumerate((1, 3, 5)):
+        given = pictures(count, side=SIDE, seed=seed)
+        with torch.no_grad():
+            expected = served(given)
+        for key, found in zip(("boxes", "scores"), session.run(None, {"image": given.numpy()}), strict=True):
+            assert float(expected[key].std()) > 1e-3, key
+            np.testing.assert_allclose(found, expected[key].numpy(), rtol=0, atol=1e-3, err_msg=key)
