@@ -24,14 +24,20 @@ def make(name, *, side=SIDE, most=5, seed=0, **model):
     return build(settings(name, **model), Facts({"classes": CLASSES, "size": side, "most": most}))
 
 
-def stirred(model, *, seed=0):
-    """The model with statistics and weights of heads that make its outputs differ from place to place."""
-    generator = torch.Generator().manual_seed(seed)
+def stirred(model, *, side=SIDE, seed=0):
+    """The model with statistics of its own layers and smaller biases: fresh ones say the same of every place."""
+    norms = [each for each in model.modules() if isinstance(each, nn.BatchNorm2d)]
+    before = [norm.momentum for norm in norms]
     with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.running_var.uniform_(0.1, 0.5, generator=generator)
-                module.weight.uniform_(0.8, 1.4, generator=generator)
+        for norm in norms:
+            norm.momentum = 1.0
+        model.train()(pictures(4, side=side, seed=seed))
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum
+        for module in model.head():
+            for layer in module.modules():
+                if isinstance(layer, (nn.Conv2d, nn.Linear)) and layer.bias is not None:
+                    layer.bias.mul_(0.2)
     return model
 
 
