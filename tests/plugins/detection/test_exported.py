@@ -32,7 +32,7 @@ def test_a_graph_says_what_its_model_says(name, tmp_path):
         export = Export(served, inputs, ["boxes", "scores"], (pictures(3, side=SIDE),), pytest.fail)
         assert export.write_onnx(path) == "dynamo"
     session = onnxruntime.InferenceSession(path)
-    for count in (1, 3, 5):
+    for count in (1, 3, 4):
         # Pictures that the statistics are of: on others a random network is so ill-conditioned that even torch's own
         # answers in 32 and 64 bits lie a tenth of a pixel apart.
         given = pictures(count, side=SIDE)
