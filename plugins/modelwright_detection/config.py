@@ -30,7 +30,7 @@ class DetectionModel(ModelConfig):
     """The network."""
 
     name: str = "yolo26n"
-    """yolo26n, yolo26s, yolo26m, yolo11n, yolo11s, yolo11m (AGPL-3.0), rt-detr, d-fine, ssdlite320."""
+    """yolo26n, yolo26s, yolo26m, yolo11n, ... (AGPL-3.0); rt-detr, rt-detr-r18, d-fine, d-fine-s, ssdlite320."""
     end_to_end: bool = True
     """yolo26: one box per object straight from the network; false: many, thinned out by non-maximum suppression."""
     queries: Annotated[int, Field(ge=1)] = 300

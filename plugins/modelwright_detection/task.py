@@ -21,9 +21,10 @@ from modelwright.task import (
     Losses,
     Objective,
     Progress,
+    Schedule,
     Task,
 )
-from modelwright_detection import data, figures, metrics
+from modelwright_detection import data, figures, metrics, ultra_train
 from modelwright_detection.boxes import Letterbox
 from modelwright_detection.codec import PADDING, DetectionCodec
 from modelwright_detection.config import DetectionConfig
@@ -176,6 +177,14 @@ class DetectionTask(Task):
     ) -> Losses | None:
         """For the YOLO detectors: classes and distances at each place, see `distilling`; None for the others."""
         return distill_loss(outputs, teacher, temperature=temperature)
+
+    def groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Biases stand apart: the schedule `ultralytics` warms them up in their own way."""
+        return ultra_train.groups(model)
+
+    def schedules(self) -> Mapping[str, Schedule]:
+        """`ultralytics`: as its trainer's, step by step."""
+        return {"ultralytics": ultra_train.schedule(momentum=self.settings.train.optimizer.momentum)}
 
     # Truth and metrics ----------------------------------------------------------------------------------------------
 

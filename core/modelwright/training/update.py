@@ -51,7 +51,9 @@ class Updater:
         self._optimizer = build_optimizer(settings.optimizer, self.step.groups())
         for group in self._optimizer.param_groups:
             group["initial_lr"] = group["lr"]
-        self._parameters: list[Tensor] = [p for group in self._optimizer.param_groups for p in group["params"]]
+        grouped = {id(p) for group in self._optimizer.param_groups for p in group["params"]}
+        # In the model's order, whatever the groups: the norm for clipping is then summed as a loop by hand sums it.
+        self._parameters: list[Tensor] = [p for p in self.step.parameters() if id(p) in grouped]
         self._schedule = build_schedule(settings.schedule, task.schedules())
         self._ema = Ema(self.step.model, settings.ema) if settings.ema.decay else None
         self._scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")

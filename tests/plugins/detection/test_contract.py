@@ -1,0 +1,12 @@
+"""Object detection keeps every promise of the contract, with nothing excused."""
+
+from __future__ import annotations
+
+import pytest
+
+from modelwright.testing.suite import *  # noqa: F403
+
+
+@pytest.fixture
+def task() -> str:
+    return "object-detection"

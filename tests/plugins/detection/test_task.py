@@ -1,0 +1,154 @@
+"""The task as the engine sees it: batches, truths, what is settled, what is served; training and resume to the bit."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import modelwright as mw
+from modelwright.errors import ConfigError
+from modelwright.task import Evaluated, Example
+from modelwright_detection.config import DetectionConfig
+from modelwright_detection.distilling import distill_loss
+from modelwright_detection.task import DetectionTask
+
+SMALL: dict[str, Any] = {
+    "data.scenes": 30,
+    "data.size": 64,
+    "data.valid": 0.2,
+    "model.name": "ssdlite320",
+    "augment.close_mosaic": 1,
+    "train.epochs": 2,
+    "train.batch_size": 8,
+    "train.threads": 1,
+    "train.ema.decay": 0.9,
+    "evaluate.resamples": 5,
+    "observers": [],
+}
+
+
+def task_of(**settings: Any) -> DetectionTask:
+    task = DetectionTask(DetectionConfig.model_validate(settings))
+    task.facts = dataclasses.replace(task.facts, values={"classes": ["cat", "dog"], "size": 64, "most": 3})
+    return task
+
+
+def example(height: int, width: int, *boxes: tuple[float, float, float, float]) -> Example:
+    targets = {
+        "boxes": np.array(boxes, np.float32).reshape(-1, 4),
+        "labels": np.ones(len(boxes), np.int64),
+        "crowd": np.zeros(len(boxes), bool),
+    }
+    return Example(np.zeros((height, width, 3), np.uint8), targets)
+
+
+def test_a_batch_has_boxes_of_the_letterbox_and_truths_are_in_the_pictures_own_pixels():
+    task = task_of()
+    examples = [example(32, 128, (0, 0, 128, 32), (10, 8, 20, 16)), example(64, 64)]
+    batch = task.collate(examples, np.array([7, 9]))
+    assert batch.inputs[0].shape == (2, 3, 64, 64)
+    assert batch.targets["boxes"][0, 0].tolist() == [0, 24, 64, 40]
+    assert batch.targets["labels"].tolist() == [[1, 1], [-1, -1]]
+    assert batch.targets["size"].tolist() == [[32, 128], [64, 64]]
+    truths = task.truths(batch)
+    assert truths.ids.tolist() == [7, 9]
+    np.testing.assert_allclose(truths["boxes"][0], [[0, 0, 128, 32], [10, 8, 20, 16]], atol=1e-4)
+    assert [len(each) for each in truths["labels"]] == [2, 0]
+
+
+def test_tiles_repeat_the_targets_of_their_picture():
+    task = task_of(evaluate={"tile": 64, "overlap": 0.0})
+    batch = task.collate([example(128, 128, (0, 0, 9, 9)), example(64, 64)], np.array([3, 4]))
+    assert batch.ids.tolist() == [3, 3, 3, 3, 3, 4]
+    assert (batch.targets["size"][:5] == 128).all()
+
+
+def test_only_detectors_that_say_an_object_once_go_without_suppression():
+    wanted = {"yolo11n": True, "yolo26n": False, "rt-detr": False, "d-fine": False, "ssdlite320": True}
+    assert {name: task_of(model={"name": name}).codec.nms for name in wanted} == wanted
+    assert task_of(model={"name": "yolo26n", "end_to_end": False}).codec.nms
+
+
+def test_an_unknown_detector_is_refused_when_the_task_is_built():
+    with pytest.raises(ConfigError, match="there is no detector 'yolo26x'"):
+        task_of(model={"name": "yolo26x"})
+
+
+def test_a_yolo_bundle_says_what_its_licence_asks_for():
+    assert "AGPL-3.0" in task_of(model={"name": "yolo11n"}).licence
+    assert task_of(model={"name": "d-fine"}).licence == ""
+
+
+def test_the_confidence_of_the_settings_stands_before_the_settled_one():
+    task = task_of()
+    assert task.codec.confidence == 0.25
+    task.facts = dataclasses.replace(task.facts, values={**task.facts.values, "settled": {"confidence": 0.6}})
+    assert task.codec.confidence == 0.6
+    given = task_of(evaluate={"confidence": 0.1})
+    assert given.codec.confidence == 0.1
+    assert given.settle(nothing_missed(given)) == {"confidence": 0.1}
+
+
+def nothing_missed(task: DetectionTask) -> Evaluated:
+    batch = task.collate([example(64, 64, (0, 0, 9, 9))], np.array([0]))
+    truths = task.truths(batch)
+    perfect = task.perfect(truths)
+    return Evaluated("valid", [], perfect, truths, task.measure(perfect, truths), lambda *arrays: {})  # pyright: ignore[reportArgumentType]
+
+
+def test_what_is_settled_is_the_confidence_with_the_best_f1():
+    task = task_of()
+    assert 0 < task.settle(nothing_missed(task))["confidence"] <= 1
+
+
+def test_distilling_costs_nothing_where_both_agree_and_is_not_offered_for_sets():
+    torch.manual_seed(0)
+    outputs = {"maps": torch.randn(2, 64, 5, requires_grad=True), "logits": torch.randn(2, 3, 5, requires_grad=True)}
+    same = {name: value.detach() for name, value in outputs.items()}
+    agreed = distill_loss(outputs, same, temperature=2.0)
+    assert agreed is not None
+    assert float(agreed.sum.detach()) == pytest.approx(0, abs=1e-5)
+    taught = {name: value + torch.randn_like(value) for name, value in same.items()}
+    other = distill_loss(outputs, taught, temperature=2.0)
+    assert other is not None
+    assert float(other.sum.detach()) > 0.1
+    other.sum.backward()
+    assert all(value.grad is not None and value.grad.abs().sum() > 0 for value in outputs.values())
+    assert distill_loss({"boxes": torch.zeros(1)}, {"boxes": torch.zeros(1)}, temperature=1.0) is None
+
+
+def test_distances_without_a_distribution_are_compared_as_they_are():
+    said = {"maps": torch.zeros(1, 4, 6), "logits": torch.full((1, 2, 6), 3.0)}
+    taught = {"maps": torch.ones(1, 4, 6), "logits": torch.full((1, 2, 6), 3.0)}
+    found = distill_loss(said, taught, temperature=1.0)
+    assert found is not None
+    assert float(found.parts["distances"]) > 0
+    assert float(found.parts["classes"]) == pytest.approx(0, abs=1e-5)
+
+
+# Runs ---------------------------------------------------------------------------------------------------------------
+
+
+def weights(run: mw.Run) -> dict[str, torch.Tensor]:
+    (last,) = sorted((run.folder / "checkpoints").iterdir())[-1:]
+    return load_file(last / "model.safetensors")
+
+
+@pytest.mark.once
+def test_workers_change_nothing_and_the_report_has_its_figures(tmp_path: Path):
+    runs = [
+        mw.train(
+            "object-detection", settings={**SMALL, "train.workers": workers}, out=tmp_path / str(workers), warn=print
+        )
+        for workers in (0, 2)
+    ]
+    first, second = (weights(run) for run in runs)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    names = {path.stem for path in (runs[0].folder / "figures").iterdir()}
+    assert any("hardest" in name or "samples" in name for name in names)
