@@ -24,6 +24,8 @@ from modelwright.errors import CompressionError
 from modelwright.evaluation.bootstrap import Interval
 from modelwright.plugins import Catalog
 
+pytestmark = pytest.mark.once
+
 QUICK = [
     {"stage": "prune", "train": None},
     {"stage": "distill", "train": {"steps": 20}},
