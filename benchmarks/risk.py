@@ -40,6 +40,15 @@ MODELS = ("mlp", "large", "tabm", "ft-transformer", "scorecard", "fine")
 """Networks by name; `fine` is the recipe of that name."""
 RECIPES = {"german_credit": "tiny", "credit_approval": "tiny", "give_me_some_credit": "large", "portfolio": "large"}
 """By the number of rows; `standard` for the others."""
+MORE = {
+    "portfolio": {
+        "model.bins": 16,
+        "score.calibration": "platt",
+        "train.steps": 2500,
+        "train.batch_size": 512,
+    }
+}
+"""Settings of a set beside its recipe's: on the portfolio probabilities are compared with true ones."""
 SMALL = ("german_credit", "credit_approval")
 CATALOG = discover()
 
@@ -71,6 +80,7 @@ def fit(name: str, model: str, out: Path, tables: Path) -> None:
             "train.threads": 1,
             "evaluate.resamples": 0,
             "observers": [],
+            **MORE.get(name, {}),
         }
         recipe = "fine" if model == "fine" else RECIPES.get(name, "standard")
         mw.train(TASK, recipe=recipe, settings=settings, out=where, overwrite=True, warn=lambda line: None)
