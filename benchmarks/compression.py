@@ -147,8 +147,10 @@ def search(out: Path, threads: int, _: Path | None) -> None:
     compress(run, "int8", INT8)  # writes the run's own graph
     graph = Graph(run / "variants" / "original" / "model.onnx", threads=threads)
     picture = np.zeros((1, 1, 28, 28), np.uint8)
-    own = summary(interleaved({"own": lambda: graph(picture)}, seconds=5, least=100)["own"]).p50_ms
-    for limit in (0.9 * own, 1e-4):
+    tries = [interleaved({"own": lambda: graph(picture)}, seconds=1, least=100)["own"] for _ in range(5)]
+    own = min(summary(each).p50_ms for each in tries)
+    # Nearly all of the time goes into calling so small a graph: half of its channels still take 0.87 of it.
+    for limit in (0.95 * own, 1e-4):
         began = time.monotonic()
         try:
             found = mw.compress(run, max_drop=0.01, max_latency_ms=limit, minutes=20)

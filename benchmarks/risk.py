@@ -36,9 +36,19 @@ from modelwright_risk.metrics import Rows
 
 TASK = "risk-scoring"
 SEEDS = (0, 1, 2)
-MODELS = ("mlp", "large", "tabm", "ft-transformer", "scorecard")
+MODELS = ("mlp", "large", "tabm", "ft-transformer", "scorecard", "fine")
+"""Networks by name; `fine` is the recipe of that name."""
 RECIPES = {"german_credit": "tiny", "credit_approval": "tiny", "give_me_some_credit": "large", "portfolio": "large"}
 """By the number of rows; `standard` for the others."""
+MORE = {
+    "portfolio": {
+        "model.bins": 16,
+        "score.calibration": "platt",
+        "train.steps": 2500,
+        "train.batch_size": 512,
+    }
+}
+"""Settings of a set beside its recipe's: on the portfolio probabilities are compared with true ones."""
 SMALL = ("german_credit", "credit_approval")
 CATALOG = discover()
 
@@ -65,13 +75,14 @@ def fit(name: str, model: str, out: Path, tables: Path) -> None:
             **preset,
             "data.path": str(tables / f"{name}.csv"),
             "data.split": str(split),
-            "model.name": model,
+            **({} if model == "fine" else {"model.name": model}),
             "seed": seed,
             "train.threads": 1,
             "evaluate.resamples": 0,
             "observers": [],
+            **MORE.get(name, {}),
         }
-        recipe = RECIPES.get(name, "standard")
+        recipe = "fine" if model == "fine" else RECIPES.get(name, "standard")
         mw.train(TASK, recipe=recipe, settings=settings, out=where, overwrite=True, warn=lambda line: None)
         np.savez(where / "test.npz", **said(where, split))
         print(f"{where.name}: AUC {auc(where):.4f}, {cpu_seconds(where):.0f} CPU seconds", flush=True)

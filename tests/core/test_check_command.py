@@ -13,6 +13,8 @@ import pytest
 from modelwright.cli import main
 from tests.core.installed import install
 
+pytestmark = pytest.mark.once
+
 PLUGIN = """
 from dataclasses import replace
 from pathlib import Path

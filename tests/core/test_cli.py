@@ -467,6 +467,7 @@ def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
     assert process.wait() == 1
 
 
+@pytest.mark.once
 def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(command: Command, site: Path, tmp_path: Path) -> None:
     settings = [*TINY, "observers=[ctrl-c]", "train.log_every=1", "train.epochs=12"]
     process = child(site, "train", "toy", "--out", "run", *settings, cwd=tmp_path)

@@ -25,6 +25,8 @@ from modelwright.errors import CompressionError, ConfigError, Interrupted, RunEr
 from modelwright.events import CheckpointSaved, Event
 from modelwright.plugins import Catalog
 
+pytestmark = pytest.mark.once
+
 SMALL = [
     {"stage": "prune", "keep": 0.5, "train": None},
     {"stage": "distill", "train": {"steps": 12}},

@@ -63,6 +63,7 @@ def torchrun(ranks: int, folder: Path, settings: dict[str, object]) -> subproces
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
+@pytest.mark.once
 @forked
 def test_one_two_and_three_ranks_agree(train_toy: Callable[..., mw.Run], toys: Catalog, tmp_path: Path) -> None:
     train_toy("1", SGD)

@@ -22,6 +22,8 @@ from modelwright.testing.kit import all_checks, run_check
 from modelwright.testing.toy import ToyTask
 from tests.core.toys import BROKEN, GOOD, KIT, broken
 
+pytestmark = pytest.mark.once
+
 CASES = [("entry_imports_no_torch", replace(GOOD, build=ToyTask)), *BROKEN]
 SLOW = ("entry_imports_no_torch", "export_agrees", "int8_model_scores", "ranks_agree")
 QUICK = [name for name in all_checks() if name not in SLOW]

@@ -56,6 +56,7 @@ def lines(folder: Path) -> list[dict[str, object]]:
 # metrics.jsonl
 
 
+@pytest.mark.once
 def test_each_event_is_one_line(tmp_path: Path) -> None:
     clock = Clock()
     log = MetricsLog(tmp_path, clock=clock)

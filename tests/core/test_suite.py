@@ -15,6 +15,8 @@ from modelwright.testing import parametrize_with_checks
 from modelwright.testing.kit import all_checks
 from tests.core.toys import GOOD
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parents[2]
 
 AUTHORS_FILE = """

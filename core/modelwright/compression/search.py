@@ -10,8 +10,8 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +24,7 @@ from torch import nn
 
 from modelwright.bundle.export import write_graph
 from modelwright.bundle.runtime import Graph
-from modelwright.bundle.timing import interleaved, summary
+from modelwright.bundle.timing import interleaved, ratios
 from modelwright.compression.pipeline import Compression
 from modelwright.compression.prune import prune
 from modelwright.compression.quantize import quantize
@@ -32,7 +32,7 @@ from modelwright.compression.receipt import score
 from modelwright.compression.recipe import Recipe, RecipeStage
 from modelwright.compression.stages import DistillConfig, PruneConfig, QuantizeConfig
 from modelwright.compression.targets import Targets
-from modelwright.compression.variants import Variant
+from modelwright.compression.variants import ORIGINAL, Variant
 from modelwright.errors import CompressionError, ConfigError, ExportError
 from modelwright.task import Split
 
@@ -40,23 +40,26 @@ LEAST, MOST, STEP = 0.1, 1.0, 0.05
 """Shares of the channels that are tried."""
 FLOAT = "float"
 OUT = (2**63, math.inf)
-"""Bytes and milliseconds of what cannot be made."""
+"""Bytes and share of what cannot be made."""
 KINDS = ("static", FLOAT, "weights", "dynamic")
 TELLING = ("static", FLOAT)
 """Those tried before Optuna chooses."""
+TRIES = 5
+"""Seconds that the run's own graph is timed for before a time is called out of reach."""
 TRAININGS = 4
 """Into so many the time is divided."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A variant that was tried. `drop`: of the objective, on validation; positive is worse."""
+    """A variant that was tried. `drop`: of the objective, on validation; positive is worse. `share`: see `_Search`."""
 
     name: str
     keep: float
     kind: str
     drop: float
     size: int
+    share: float
     latency_ms: float
 
     def __str__(self) -> str:
@@ -100,6 +103,12 @@ def search(work: Compression, template: Recipe, targets: Targets, *, minutes: fl
 
 
 class _Search:
+    """A search.
+
+    A machine that others use is slow at times. So a graph is timed in turns with the run's own one and known by its
+    `share` of that one's time, which is what it takes when the machine is at its quickest.
+    """
+
     def __init__(
         self, work: Compression, template: Recipe, targets: Targets, *, minutes: float, overwrite: bool
     ) -> None:
@@ -109,7 +118,10 @@ class _Search:
         self._stages = template.stages
         self._candidates: dict[tuple[float, str], Candidate] = {}
         self._probed: dict[tuple[float, str], tuple[int, float]] = {}
+        self._own_ms = math.inf
         self._made: list[str] = []
+        self._drops: dict[str, float] = {}
+        self._tried = 0
 
     def run(self) -> Found:
         self._refuse_the_impossible()
@@ -120,8 +132,9 @@ class _Search:
         for keep, kind in first:
             study.enqueue_trial({"keep": keep, "kind": kind})
         stale, longest = 0, 0.0
-        # What takes as long as the longest so far has to end in time.
-        while (began := time.monotonic()) + longest < self._ends and stale < 10:
+        # What takes as long as the longest so far has to end in time; the first is tried in any case.
+        while ((began := time.monotonic()) + longest < self._ends and stale < 10) or not self._tried:
+            self._tried += 1
             trial = study.ask()
             key = (
                 round(trial.suggest_float("keep", self._least, MOST, step=STEP), 2),
@@ -136,6 +149,8 @@ class _Search:
         """If the smallest there is misses a size or a time, nothing will meet it."""
         if self._targets.max_bytes is None and self._targets.max_latency_ms is None:
             return
+        for _ in range(TRIES):
+            self._timed({})
         least = {kind: self._probe(self._least, kind) for kind in KINDS} | {"": self._probe(MOST, FLOAT)}
         size, latency = min(each[0] for each in least.values()), min(each[1] for each in least.values())
         share = f"{self._least:.0%} of the channels"
@@ -159,16 +174,13 @@ class _Search:
         return list(dict.fromkeys([*whole, *gentle, *half]))
 
     def _gentlest(self, kind: str) -> float:
-        """The largest share of channels whose size and time are within the targets, by halving."""
-        shares = np.arange(self._least, MOST + STEP / 2, STEP).round(2).tolist()
-        low, high = 0, len(shares)  # of those known to fit, the largest; of those known not to, the smallest
-        middle = high - 1
-        while high - low > 1:
-            size, latency = self._probe(shares[middle], kind)
-            fits = max(self._targets.excess(drop=None, size=size, latency_ms=latency)) <= 0
-            low, high = (middle, high) if fits else (low, middle)
-            middle = (low + high) // 2
-        return shares[low]
+        """The largest share of channels whose size and time are within the targets."""
+
+        def fits(share: float) -> bool:
+            size, latency = self._probe(share, kind)
+            return max(self._targets.excess(drop=None, size=size, latency_ms=latency)) <= 0
+
+        return largest(np.arange(self._least, MOST + STEP / 2, STEP).round(2).tolist(), fits)
 
     # A trial ----------------------------------------------------------------------------------------------------------
 
@@ -176,9 +188,8 @@ class _Search:
         """How bad a trial is: what it costs, and ten times what it misses."""
         size, latency = self._probe(keep, kind)
         excess = self._targets.excess(drop=None, size=size, latency_ms=latency)
-        if (size, latency) == OUT or max(
-            excess
-        ) > 0.1:  # times are noisy; what is near the target is measured when it is made
+        # Times are noisy: what is near the target is measured again when it is made.
+        if (size, latency) == OUT or max(excess) > 0.1:
             return 100 + 10 * min(sum(max(each, 0) for each in excess), 1e6)
         made = self._candidates.get((keep, kind)) or self._make(keep, kind)
         excess = self._targets.excess(drop=made.drop, size=made.size, latency_ms=made.latency_ms)
@@ -195,6 +206,7 @@ class _Search:
             variant = self._run(Recipe(f"{share}-{kind}", (stage,)), variant)
         made = self._judged(variant, keep, kind)
         self._candidates[keep, kind] = made
+        self._drops[made.name] = float(variant.receipt.get("drop", {}).get("value", 0.0))
         self._work.warn(f"tried {made}")
         return made
 
@@ -228,8 +240,8 @@ class _Search:
         value = found.metrics[task.objective.metric].value
         drop = self._learned - value if task.objective.goal == "max" else value - self._learned
         # Not the receipt's times: beside eager torch, which empties the caches, a small graph takes twice as long.
-        size, latency = self._timed({kind: Graph(variant.graph, threads=torch.get_num_threads())})[kind]
-        return Candidate(variant.name, keep, kind, drop, size, latency)
+        size, share = self._timed({kind: Graph(variant.graph, threads=torch.get_num_threads())})[kind]
+        return Candidate(variant.name, keep, kind, drop, size, share, share * self._own_ms)
 
     @cached_property
     def _split(self) -> Split:
@@ -259,7 +271,8 @@ class _Search:
         if (keep, kind) not in self._probed:
             with TemporaryDirectory(prefix="modelwright-search-") as scratch:
                 self._probe_all(keep, Path(scratch))
-        return self._probed[keep, kind]
+        size, share = self._probed[keep, kind]
+        return size, share * self._own_ms
 
     def _pruned(self, keep: float) -> nn.Module:
         """The run's own model without some channels, not trained."""
@@ -302,10 +315,20 @@ class _Search:
         self._probed |= {(keep, kind): found for kind, found in self._timed(loaded).items()}
 
     def _timed(self, graphs: Mapping[str, Graph]) -> dict[str, tuple[int, float]]:
-        """Bytes of each, and milliseconds for one sample."""
+        """Bytes of each, and its share of the time that the run's own graph takes for one sample."""
         one = [np.ascontiguousarray(array[:1]) for array in self._work.samples]
-        times = interleaved({kind: _call(graph, one) for kind, graph in graphs.items()}, seconds=1.0, least=20)
-        return {kind: (graph.bytes, summary(times[kind]).p50_ms) for kind, graph in graphs.items()}
+        calls = {kind: _call(graph, one) for kind, graph in {ORIGINAL: self._own, **graphs}.items()}
+        times = interleaved(calls, seconds=1.0, least=20)
+        self._own_ms = min(self._own_ms, 1000 * float(np.median(times[ORIGINAL])))
+        shares = ratios(times, reference=ORIGINAL)
+        return {kind: (graph.bytes, shares[kind]) for kind, graph in graphs.items()}
+
+    @cached_property
+    def _own(self) -> Graph:
+        variant = self._work.original
+        if variant.graph is None:
+            raise ExportError(f"the run's own model has no graph: {variant.receipt.get('export_error', '')}")
+        return Graph(variant.graph, threads=torch.get_num_threads())
 
     # The end ----------------------------------------------------------------------------------------------------------
 
@@ -314,10 +337,10 @@ class _Search:
         if self._targets.max_drop is None:
             return made.drop
         size, latency = self._probe(MOST, FLOAT)
-        return made.size / size * made.latency_ms / latency
+        return made.size / size * made.share * self._own_ms / latency
 
     def _choose(self) -> Found:
-        tried = list(self._candidates.values())
+        tried = [replace(each, latency_ms=each.share * self._own_ms) for each in self._candidates.values()]
         if not tried:
             raise CompressionError(
                 f"no variant within {self._targets} could be made in {self._minutes:g} minutes: give more --minutes"
@@ -333,10 +356,30 @@ class _Search:
                 f"{nearest}; give more --minutes, or ask for less"
             )
         best = min(met, key=self._cost)
+        most, lost = self._targets.max_drop, self._drops[best.name]
+        if most is not None and lost > most:
+            self._work.warn(
+                f"{best.name} loses {lost:.4f} on {self._work.split}, more than max-drop {most:g}, and {best.drop:.4f} "
+                f"on {self._split}, by which it was chosen: look at the other variants, or ask for less of a drop"
+            )
         return Found(_unique([*self._made, best.name]), best.name, self._targets, tried)
 
     def _excess(self, made: Candidate) -> list[float]:
         return self._targets.excess(drop=made.drop, size=made.size, latency_ms=made.latency_ms)
+
+
+def largest(values: Sequence[float], fits: Callable[[float], bool]) -> float:
+    """The largest of ascending values that fits, by halving; the first where none does.
+
+    >>> largest([0.1, 0.2, 0.3, 0.4], lambda value: value < 0.35)
+    0.3
+    """
+    low, high = 0, len(values)  # the largest known to fit, the smallest known not to
+    middle = high - 1
+    while high - low > 1:
+        low, high = (middle, high) if fits(values[middle]) else (low, middle)
+        middle = (low + high) // 2
+    return values[low]
 
 
 def _call(graph: Graph, arrays: Sequence[np.ndarray]) -> Any:

@@ -14,6 +14,8 @@ from modelwright.compression.prune import prune
 from modelwright_image.config import ImageModel
 from modelwright_image.model import build_model
 
+pytestmark = pytest.mark.once
+
 
 def build(name: str, size: int) -> torch.nn.Module:
     torch.manual_seed(0)
