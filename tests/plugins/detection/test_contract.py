@@ -6,6 +6,8 @@ import pytest
 
 from modelwright.testing.suite import *  # noqa: F403
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def task() -> str:
