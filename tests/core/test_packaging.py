@@ -20,7 +20,12 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 PACKAGES = [ROOT / folder for folder in PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]]
 PLUGINS = [package for package in PACKAGES if package.parent.name == "plugins"]
-DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "faster_coco_eval": "faster-coco-eval",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
 """Module -> distribution, where the names differ."""
 
 
@@ -31,6 +36,7 @@ def requirements(lines: list[str]) -> dict[str, Requirement]:
 
 BASE = requirements(PROJECT["dependencies"])
 EXTRAS = {extra: requirements(lines) for extra, lines in PROJECT["optional-dependencies"].items()}
+EXTRAS["detection"] |= EXTRAS["detection-permissive"]
 GROUPS = {group: requirements(lines) for group, lines in PYPROJECT["dependency-groups"].items()}
 
 

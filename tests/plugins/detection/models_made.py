@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -13,6 +16,12 @@ from modelwright_detection.model import build, hints
 
 CLASSES = ["ball", "cup", "pen"]
 SIDE = 96
+
+
+def need_ultralytics():
+    """Skips where it is not installed. pytest.importorskip would import it, with all that this changes."""
+    if importlib.util.find_spec("ultralytics") is None:
+        pytest.skip("ultralytics is not installed", allow_module_level=True)
 
 
 def settings(name, **model):

@@ -8,7 +8,7 @@ pytest.importorskip("torchvision")
 import numpy as np
 import onnxruntime
 import torch
-from tests.plugins.detection.models_made import make, pictures, stirred
+from tests.plugins.detection.models_made import make, need_ultralytics, pictures, stirred
 
 from modelwright.bundle.export import Export
 from modelwright.data import Input
@@ -22,7 +22,7 @@ SIDE = 128
 @pytest.mark.parametrize("name", NAMES)
 def test_a_graph_says_what_its_model_says(name, tmp_path):
     if name.startswith("yolo"):
-        pytest.importorskip("ultralytics")
+        need_ultralytics()
     if name in model.SETS:
         pytest.importorskip("transformers")
     served = stirred(make(name, side=SIDE), side=SIDE).served().eval()

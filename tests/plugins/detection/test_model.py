@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from safetensors.torch import save_file
-from tests.plugins.detection.models_made import CLASSES, at, batch, make, rows, settings
+from tests.plugins.detection.models_made import CLASSES, at, batch, make, need_ultralytics, rows, settings
 from torch import nn
 
 from modelwright.errors import ConfigError
@@ -19,7 +19,7 @@ NAMES = ["yolo26n", "yolo11n", "d-fine", "rt-detr", "ssdlite320"]
 @pytest.fixture(scope="module", params=NAMES)
 def detector(request):
     if request.param.startswith("yolo"):
-        pytest.importorskip("ultralytics")
+        need_ultralytics()
     if request.param in model.SETS:
         pytest.importorskip("transformers")
     return request.param, make(request.param)

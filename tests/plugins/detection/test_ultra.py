@@ -13,15 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("ultralytics")
 import torch
-from tests.plugins.detection.models_made import CLASSES, batch, make
+from tests.plugins.detection.models_made import CLASSES, batch, make, need_ultralytics
 
 from modelwright.errors import ConfigError, PluginError
 from modelwright_detection import ultra
 from modelwright_detection.model import load_pretrained
 from modelwright_detection.weights import read_weights
+
+need_ultralytics()
 
 WATCHED = """
     import json, logging, os, sys, tempfile, warnings

@@ -5,12 +5,12 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-
-pytest.importorskip("ultralytics")
 import torch
-from tests.plugins.detection.models_made import SIDE, at, batch, make, stirred
+from tests.plugins.detection.models_made import SIDE, at, batch, make, need_ultralytics, stirred
 
 from modelwright_detection.detector import centre_size, trained_on
+
+need_ultralytics()
 
 NAMES = ["yolo11n", "yolo26n"]
 
