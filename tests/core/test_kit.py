@@ -80,7 +80,9 @@ def test_the_broken_toys_are_offered_by_one_module_which_imports_no_torch():
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "task"), CASES, ids=name_of)
 def test_what_breaks_another_check_passes_the_slow_ones(name, task):
-    assert bad(check_task(task, settings=KIT, only=[each for each in SLOW if each != name])) == {}
+    broken_too = {"metrics_are_pure": "int8_model_scores"}  # what gives no numbers cannot be scored in 8 bits either
+    only = [each for each in SLOW if each not in (name, broken_too.get(name))]
+    assert bad(check_task(task, settings=KIT, only=only)) == {}
 
 
 def test_every_check_has_a_toy_that_breaks_it():
