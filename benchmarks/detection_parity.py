@@ -167,7 +167,10 @@ def copied(module: nn.Module) -> dict[str, Tensor]:
 
 
 class Replay(Task):
-    """The recorded batches as a task: what is left of a plugin's is model, loss, groups and schedule."""
+    """The recorded batches as a task and its data: what is left of a plugin's is model, loss, groups and schedule.
+
+    It is only trained, whole batches at a time: samples alone, truths and metrics are never asked for.
+    """
 
     inputs = (Input("image", (3, 0, 0), "uint8"),)
     objective = Objective("map", "max")

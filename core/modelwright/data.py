@@ -51,7 +51,8 @@ class Dataset(Protocol):
     """Map-style data; a sample's id is its index.
 
     Offer ``__getitems__(keys: Keys) -> Batch | list[Example]`` too where a whole batch can be had with one index:
-    tensor-resident data then cost no Python per sample.
+    tensor-resident data then cost no Python per sample. A dataset that changes its samples for training (mosaic) offers
+    ``plain`` too: a dataset of the same samples as they are, which is what is scored.
     """
 
     def __len__(self) -> int: ...

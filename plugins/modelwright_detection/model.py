@@ -6,7 +6,8 @@ What a detector here gets is the raw picture (0..255), so that what was trained 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,9 +15,9 @@ from torch import Tensor
 from modelwright.data import Facts
 from modelwright.errors import ConfigError, did_you_mean
 from modelwright.task import Batch
+from modelwright.weights import load_matching, load_torch, read_weights
 from modelwright_detection import ultra
 from modelwright_detection.config import DetectionConfig, DetectionModel
-from modelwright_detection.weights import load_matching, read_weights
 
 if TYPE_CHECKING:
     from modelwright_detection.detector import Detector
@@ -25,6 +26,8 @@ SETS = ("rt-detr", "rt-detr-r18", "d-fine", "d-fine-s")
 """Detectors of transformers: a set of objects at once, by attention."""
 SSD = "ssdlite320"
 NAMES = (*ultra.NAMES, *SETS, SSD)
+ENOUGH = 0.5
+"""Share of a network's tensors that weights to start from must fit."""
 MULTIPLE = 32
 """Sides of pictures are multiples of the coarsest stride."""
 
@@ -97,7 +100,22 @@ def load_pretrained(model: Detector, source: str) -> str:
         ConfigError: they cannot be read, or too little fits.
         PluginError: it is a checkpoint of ultralytics, which is not installed.
     """
-    return f"{source}: {load_matching(model.network, read_weights(source), source=source)}"
+    weights = read_pretrained(source)
+    return f"{source}: {load_matching(model.network, weights, source=source, least=ENOUGH)}"
+
+
+def read_pretrained(source: str) -> dict[str, Tensor]:
+    """The tensors of a local file (a checkpoint of ultralytics too), of a folder that holds one, or of a run.
+
+    Raises:
+        ConfigError: they cannot be read.
+        PluginError: it is a checkpoint of ultralytics, which is not installed.
+    """
+
+    def load(path: Path) -> Any:
+        return ultra.read_checkpoint(path) if ultra.is_checkpoint(path) else load_torch(path)
+
+    return read_weights(source, load=load)
 
 
 def hints(config: DetectionConfig, batch: Batch) -> Mapping[str, Tensor]:

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 
 from modelwright.errors import ConfigError, did_you_mean
+from modelwright.weights import load_matching, read_weights
 from modelwright_image.config import ImageModel
 from modelwright_image.resnet import kaiming, small_resnet
-from modelwright_image.weights import download, load_matching, read_weights
+from modelwright_image.weights import download
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -57,6 +57,21 @@ def test_workers_change_nothing(toy: ToyTask, model: nn.Module) -> None:
     assert_equal(alone.measured, helped.measured)
 
 
+def test_what_is_changed_for_training_is_scored_as_it_is(toy: ToyTask, model: nn.Module) -> None:
+    class Changed:
+        plain = DATA
+
+        def __len__(self) -> int:
+            return len(DATA)
+
+        def __getitem__(self, key: Key) -> Example:
+            raise AssertionError("a changed sample was scored")
+
+    assert_equal(
+        evaluate(toy, model, Changed(), batch_size=8).measured, evaluate(toy, model, DATA, batch_size=8).measured
+    )
+
+
 def test_any_callable_is_scored(toy: ToyTask, model: nn.Module) -> None:
     weights = {name: value.numpy() for name, value in model.state_dict().items()}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -54,7 +54,7 @@ def evaluate(
     level: float = 0.95,
     seed: int = 0,
 ) -> Scores:
-    """Scores `predictor` on every sample of `dataset`, each counted once on any number of ranks.
+    """Scores `predictor` on every sample of `dataset`, as it is, each counted once on any number of ranks.
 
     Args:
         predictor: put into eval mode by the caller, on `device`.
@@ -65,6 +65,7 @@ def evaluate(
             does not measure, or memory ran out.
     """
     device = device or torch.device("cpu")
+    dataset = cast("Dataset", getattr(dataset, "plain", dataset))
     own = np.arange(distributed.rank(), len(dataset), distributed.world(), dtype=np.int64)
     keys = (Keys(seed, 0, 1, own[start : start + batch_size]) for start in range(0, len(own), batch_size))
     predictions: list[Columns] = []

@@ -161,7 +161,7 @@ def test_more_objects_than_queries_are_refused():
 
 def test_a_network_of_another_name_is_refused(tmp_path):
     torch.save({"conv.weight": torch.zeros(3)}, tmp_path / "some.pt")
-    with pytest.raises(ConfigError, match=r"only 0 of \d+ tensors of .*some.pt fit the network"):
+    with pytest.raises(ConfigError, match=r"no tensor of .*some.pt fits the network"):
         load_pretrained(make("ssdlite320"), str(tmp_path / "some.pt"))
 
 

@@ -18,8 +18,7 @@ from tests.plugins.detection.models_made import CLASSES, batch, make, need_ultra
 
 from modelwright.errors import ConfigError, PluginError
 from modelwright_detection import ultra
-from modelwright_detection.model import load_pretrained
-from modelwright_detection.weights import read_weights
+from modelwright_detection.model import load_pretrained, read_pretrained
 
 need_ultralytics()
 
@@ -165,7 +164,7 @@ def saved(tmp_path_factory):
 
 def test_a_checkpoint_gives_its_weights(saved):
     path, network = saved
-    weights = read_weights(str(path))
+    weights = read_pretrained(str(path))
     for name, tensor in network.state_dict().items():
         torch.testing.assert_close(weights[name], tensor)
     model = make("yolo11n")
@@ -199,7 +198,7 @@ class Evil:
 def test_a_checkpoint_that_runs_code_is_not_opened(saved, tmp_path):
     torch.save({"model": saved[1], "more": Evil(tmp_path / "ran")}, tmp_path / "evil.pt")
     with pytest.raises(ConfigError, match=r"evil.pt asks for \w+.system, which is no layer, so it is not opened"):
-        read_weights(str(tmp_path / "evil.pt"))
+        read_pretrained(str(tmp_path / "evil.pt"))
     assert not (tmp_path / "ran").exists()
 
 
@@ -208,7 +207,7 @@ def test_classes_that_are_no_layers_are_not_made(saved, tmp_path):
 
     torch.save({"model": saved[1], "kind": SettingsManager}, tmp_path / "kind.pt")
     with pytest.raises(ConfigError, match=r"asks for ultralytics.utils.SettingsManager"):
-        read_weights(str(tmp_path / "kind.pt"))
+        read_pretrained(str(tmp_path / "kind.pt"))
 
 
 def test_a_checkpoint_without_network_is_refused(tmp_path):
@@ -216,11 +215,11 @@ def test_a_checkpoint_without_network_is_refused(tmp_path):
 
     torch.save({"model": None, "args": IterableSimpleNamespace(a=1)}, tmp_path / "none.pt")
     with pytest.raises(ConfigError, match=r"none.pt holds no network"):
-        read_weights(str(tmp_path / "none.pt"))
+        read_pretrained(str(tmp_path / "none.pt"))
 
 
 def test_loading_leaves_torch_as_it_was(saved):
     before = set(torch.serialization.get_safe_globals())
-    read_weights(str(saved[0]))
+    read_pretrained(str(saved[0]))
     assert set(torch.serialization.get_safe_globals()) == before
     assert batch().inputs[0].dtype == torch.uint8

@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from modelwright.errors import ConfigError
+from modelwright.weights import load_matching, read_weights
 from modelwright_image import weights
 from modelwright_image.config import ImageModel
 from modelwright_image.model import build_model, head_of, load_pretrained, torchvision_names
-from modelwright_image.weights import load_matching, read_weights
 
 SMALL = ["lenet", "cnn", "alexnet", "resnet18", "resnet20"]
 

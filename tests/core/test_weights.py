@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import pytest
-
-pytest.importorskip("torch")
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
 from modelwright.errors import ConfigError
-from modelwright_detection.weights import find_weights, load_matching, read_weights
+from modelwright.weights import find_weights, load_matching, read_weights
 
 
 def network(width=4, classes=2):
@@ -35,13 +33,28 @@ def test_what_does_not_fit_stays():
 
 
 def test_many_names_are_cut():
-    loaded = load_matching(network(), dict(list(network().state_dict().items())[:5]), source="it")
+    loaded = load_matching(network(), dict(list(network().state_dict().items())[:4]), source="it")
     assert str(loaded).endswith(" and 1 more")
 
 
 def test_another_network_is_refused():
     with pytest.raises(ConfigError, match=r"only 2 of 9 tensors of it fit.*set model.name"):
-        load_matching(network(), network(width=8).state_dict(), source="it")
+        load_matching(network(), network(width=8).state_dict(), source="it", least=0.5)
+    with pytest.raises(ConfigError, match="no tensor of it fits the network"):
+        load_matching(network(), {"other": torch.ones(2)}, source="it")
+
+
+def test_half_a_head_is_none():
+    source, target = network(), network()
+    before = target[2].bias.clone()
+    state = {name: value for name, value in source.state_dict().items() if name != "2.weight"}
+    assert str(load_matching(target, state, source="it", head="2")).startswith("7 of 9 tensors taken over")
+    assert torch.equal(target[2].bias, before)
+
+
+def test_a_library_may_read_its_own_files(tmp_path):
+    (tmp_path / "own.pt").write_bytes(b"anything")
+    assert read_weights(str(tmp_path), load=lambda path: {"w": torch.ones(2)})["w"].tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("ending", [".pt", ".pth", ".safetensors"])

@@ -1,9 +1,9 @@
-"""Weights from files, folders and runs into a network. Knows state dicts and checkpoints only: no settings, no data."""
+"""Weights from files, folders and runs into a network. Knows state dicts only: no settings, no data."""
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,11 +14,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from modelwright.errors import ConfigError
-from modelwright_detection import ultra
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
-ENOUGH = 0.5
-"""Share of a network's tensors that must fit: fewer are those of another network that fit by chance."""
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+SHOWN = 4
+"""Names of tensors that a line lists."""
 
 
 @dataclass(frozen=True)
@@ -30,22 +29,26 @@ class Loaded:
     skipped: tuple[str, ...]
 
     def __str__(self) -> str:
-        missing = f"; left as they were: {', '.join(self.skipped[:3])}" if self.skipped else ""
-        more = f" and {len(self.skipped) - 3} more" if len(self.skipped) > 3 else ""
+        missing = f"; left as they were: {', '.join(self.skipped[:SHOWN])}" if self.skipped else ""
+        more = f" and {len(self.skipped) - SHOWN} more" if len(self.skipped) > SHOWN else ""
         return f"{self.matched} of {self.total} tensors taken over{missing}{more}"
 
 
-def load_matching(network: nn.Module, weights: Mapping[str, Tensor], *, source: str) -> Loaded:
-    """Copies every tensor whose name and shape fit, so all but the classes' where these are others in number.
+def load_matching(
+    network: nn.Module, weights: Mapping[str, Tensor], *, source: str, head: str = "", least: float = 0.0
+) -> Loaded:
+    """Copies every tensor whose name and shape fit; the prefix of the names that fits best is taken off first.
 
     Args:
         network: gets the weights.
-        weights: name -> tensor, from a run, a wrapper (``module.``) or a plain state dict; the prefix of the names that
-            fits best is taken off first.
+        weights: name -> tensor, from a run, a wrapper (``module.``) or a plain state dict.
         source: as the user named it, for errors.
+        head: name of the layer that gives the logits, where it is one; taken over only with as many classes, and not
+            counted as a match.
+        least: share of the network's tensors that must fit: fewer are those of another network that fit by chance.
 
     Raises:
-        ConfigError: too little fits.
+        ConfigError: nothing below the head fits, or too little.
     """
     own = network.state_dict()
 
@@ -57,35 +60,43 @@ def load_matching(network: nn.Module, weights: Mapping[str, Tensor], *, source: 
     prefixes = {"".join(f"{part}." for part in some) for some in parts}
     # Of equally good prefixes the shortest, so that the choice is always the same.
     best = max((fitting(prefix) for prefix in sorted(prefixes, key=lambda text: (len(text), text))), key=len)
-    if len(best) < ENOUGH * len(own):
+    heads = {f"{head}.weight", f"{head}.bias"} if head else set[str]()
+    # Half a head would be worse than a new one.
+    if not heads & own.keys() <= best.keys():
+        best = {name: tensor for name, tensor in best.items() if name not in heads}
+    below = any(tensor.ndim for name, tensor in best.items() if name not in heads)
+    if not below or len(best) < least * len(own):
+        what = f"only {len(best)} of {len(own)} tensors of {source} fit" if below else f"no tensor of {source} fits"
         raise ConfigError(
-            f"model.pretrained: only {len(best)} of {len(own)} tensors of {source} fit the network; it holds "
-            f"{_some(weights)}, wanted are {_some(own)}: set model.name to the network it was made with"
+            f"model.pretrained: {what} the network; it holds {_some(weights)}, wanted are {_some(own)}: "
+            "set model.name to the network it was made with"
         )
     network.load_state_dict({**own, **best})
     return Loaded(len(best), len(own), tuple(name for name in own if name not in best))
 
 
-def read_weights(source: str) -> dict[str, Tensor]:
+def load_torch(path: Path) -> Any:
+    """What torch.save wrote, read without running any code from it."""
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def read_weights(source: str, *, load: Callable[[Path], Any] = load_torch) -> dict[str, Tensor]:
     """The tensors of a file, of a folder that holds one, or of a run's best checkpoint.
 
-    Files of torch are read without running any code from them, checkpoints of ultralytics among them.
+    Args:
+        source: as the user named it.
+        load: reads a file that is not of safetensors: a library may have a format of its own.
 
     Raises:
         ConfigError: there is no such file, it cannot be read, or it holds no weights.
-        PluginError: it is a checkpoint of ultralytics, which is not installed.
     """
     path = find_weights(Path(source).expanduser())
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        if ultra.is_checkpoint(path):
-            return ultra.read_checkpoint(path)
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+        loaded: Any = load_file(path) if path.suffix == ".safetensors" else load(path)
     except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise ConfigError(
             f"model.pretrained: {path} could not be read ({type(error).__name__}): "
-            "give a .safetensors file, a checkpoint of ultralytics or a state dict saved by torch.save"
+            "give a .safetensors file or a state dict saved by torch.save"
         ) from error
     tensors = _tensors(loaded)
     if not tensors:
@@ -102,7 +113,7 @@ def find_weights(path: Path) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
-        raise ConfigError(f"model.pretrained: there is no {path}: give a local file, a folder or a run")
+        raise ConfigError(f"model.pretrained: there is no {path}: give a file, a folder or a run")
     for folder in ("checkpoints/best-*/", "checkpoints/last-*/", "checkpoints/step-*/", ""):
         # Names end with the step, filled with zeros: the last is the newest.
         found = sorted(path.glob(f"{folder}model.safetensors"), key=lambda file: file.parent.name)
