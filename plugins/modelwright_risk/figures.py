@@ -172,6 +172,9 @@ def calibration_warning(measured: Columns) -> str | None:
 # Pictures and words ---------------------------------------------------------------------------------------------------
 
 
+BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+
+
 def stability_bars(moved: Sequence[stability.Shift]) -> Canvas:
     """The index of the score and of the features that moved most."""
     shown = moved[:BARS]
@@ -182,7 +185,8 @@ def stability_bars(moved: Sequence[stability.Shift]) -> Canvas:
     axes.barh(range(len(shown)), lengths, color=[colors[each.verdict] for each in shown], height=0.65)
     for place, (length, each) in enumerate(zip(lengths, shown, strict=True)):
         words = f" {each.psi:.3f}   {short(each.most, most=28)}: {percent(each.before)} → {percent(each.after)}"
-        axes.text(length, place, words, va="center", fontsize=7, color=INK)
+        # On white: the lines of the bounds go through many of the words.
+        axes.text(length, place, words, va="center", fontsize=7, color=INK, bbox=BEHIND)
     for bound in (stability.STABLE, stability.SHIFTED):
         axes.axvline(bound, color=GREY, linewidth=1, linestyle="--", zorder=0)
     axes.set_yticks(range(len(shown)), [short(each.name) for each in shown], fontsize=8)
