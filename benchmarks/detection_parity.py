@@ -39,9 +39,14 @@ from modelwright.training.trainer import Trainer
 from modelwright_detection import data, ultra, ultra_train
 from modelwright_detection.config import DetectionConfig
 from modelwright_detection.model import build
+from modelwright_detection.pictures import shrink
 
 LR, MOMENTUM, DECAY, CLIP, EMA, TAU = 0.01, 0.937, 5e-4, 10.0, 0.9999, 2000.0
 """ultralytics' defaults."""
+
+
+SPLITS = {"train": "train", "valid": "val", "test": "test"}
+"""Splits, and what ultralytics calls them."""
 
 
 @dataclass
@@ -64,25 +69,32 @@ class Recorded:
 # Their side -----------------------------------------------------------------------------------------------------------
 
 
-def write_data(folder: Path, config: DetectionConfig, *, most: int) -> Path:
-    """Pictures and labels as ultralytics reads them; gives the data.yaml."""
+def write_data(folder: Path, config: DetectionConfig, *, most: int | None = None, side: int | None = None) -> Path:
+    """Pictures and labels as ultralytics reads them; gives the data.yaml.
+
+    Args:
+        most: pictures of each split at most.
+        side: longer side that pictures are brought to, so that whoever reads them scales them no more.
+    """
     splits = data.load(config, seed=0)
     names = list(splits["train"].classes)
-    for split, theirs in (("train", "train"), ("valid", "val")):
+    for split, theirs in SPLITS.items():
         pictures: Any = splits[split]
         for kind in ("images", "labels"):
             (folder / kind / theirs).mkdir(parents=True)
-        for index in range(min(len(pictures), most)):
+        for index in range(min(len(pictures), most or len(pictures))):
             pixels, objects = pictures.picture(index), pictures.objects(index)
             height, width = pixels.shape[:2]
-            Image.fromarray(pixels).save(folder / "images" / theirs / f"{index:05d}.png")
+            small = pixels if side is None else shrink(pixels, side)
+            Image.fromarray(small).save(folder / "images" / theirs / f"{index:05d}.png")
             lines = []
             for (x0, y0, x1, y1), label in zip(objects.boxes.tolist(), objects.labels.tolist(), strict=True):
                 shares = ((x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height)
                 lines.append(" ".join([str(label), *(f"{share:.6f}" for share in shares)]))
             (folder / "labels" / theirs / f"{index:05d}.txt").write_text("\n".join(lines) + "\n")
     path = folder / "data.yaml"
-    path.write_text(json.dumps({"path": str(folder), "train": "images/train", "val": "images/val", "names": names}))
+    listed = {theirs: f"images/{theirs}" for theirs in SPLITS.values()}
+    path.write_text(json.dumps({"path": str(folder), **listed, "names": names}))
     return path
 
 

@@ -184,7 +184,12 @@ class DetectionTask(Task):
 
     def schedules(self) -> Mapping[str, Schedule]:
         """`ultralytics`: as its trainer's, step by step."""
-        return {"ultralytics": ultra_train.schedule(momentum=self.settings.train.optimizer.momentum)}
+        optimizer = self.settings.train.optimizer
+        return {
+            "ultralytics": ultra_train.schedule(
+                momentum=optimizer.momentum, bias_lr=ultra_train.bias_lr(optimizer.name)
+            )
+        }
 
     # Truth and metrics ----------------------------------------------------------------------------------------------
 

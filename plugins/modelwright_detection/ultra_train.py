@@ -38,6 +38,11 @@ def groups(model: nn.Module) -> list[dict[str, Any]]:
     return [group for group in made if group["params"]]
 
 
+def bias_lr(optimizer: str) -> float:
+    """What the rate of biases begins with: ultralytics lets plain gradients leap, and adaptive ones not."""
+    return 0.1 if optimizer == "SGD" else 0.0
+
+
 def schedule(
     *,
     momentum: float | None,

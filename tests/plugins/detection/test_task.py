@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.plugins.detection import data_made
+from tests.plugins.detection.models_made import need_ultralytics
 
 import modelwright as mw
-from modelwright.errors import ConfigError
+from modelwright.errors import ConfigError, Interrupted
+from modelwright.events import Event, StepDone
 from modelwright.task import Evaluated, Example
+from modelwright.testing.watch import watched
 from modelwright_detection.config import DetectionConfig
 from modelwright_detection.distilling import distill_loss
 from modelwright_detection.task import DetectionTask
@@ -138,6 +144,57 @@ def test_distances_without_a_distribution_are_compared_as_they_are():
 def weights(run: mw.Run) -> dict[str, torch.Tensor]:
     (last,) = sorted((run.folder / "checkpoints").iterdir())[-1:]
     return load_file(last / "model.safetensors")
+
+
+MOSAIC: dict[str, Any] = {
+    **SMALL,
+    "model.name": "yolo11n",
+    "augment.close_mosaic": 2,
+    "train.epochs": 4,
+    "train.log_every": 1,
+    "train.workers": 2,
+}
+"""Mosaic in two epochs and none in two, an average of the weights, pictures from other processes; 3 steps an epoch."""
+
+
+class StopAt:
+    """Sends this process SIGTERM once a step was logged."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StepDone) and event.step == self.step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.once
+def test_a_run_goes_on_exactly_in_an_epoch_with_mosaic_and_over_its_closing(tmp_path: Path):
+    need_ultralytics()
+    whole = mw.train("object-detection", settings=MOSAIC, out=tmp_path / "whole", warn=print)
+    for stop in (2, 5, 8):  # in the first epoch, just before mosaic ends, after it ended
+        out = tmp_path / f"cut-{stop}"
+        with pytest.raises(Interrupted):
+            mw.train("object-detection", settings=MOSAIC, out=out, observer=StopAt(stop), warn=print)
+        again = mw.resume(out, warn=print)
+        first, second = weights(whole), weights(again)
+        assert first.keys() == second.keys()
+        assert [name for name in first if not torch.equal(first[name], second[name])] == []
+        assert whole.metrics == again.metrics
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("name", ["yolo26n", "d-fine"])
+def test_a_run_on_own_pictures_opens_no_connection_and_writes_into_its_folder_alone(tmp_path: Path, name: str):
+    if name.startswith("yolo"):
+        need_ultralytics()
+    pictures = data_made.write(tmp_path / "pictures", data_made.files_of("yolo", data_made.made()))
+    before = sorted(str(path) for path in pictures.rglob("*"))
+    own = {"data.name": "yolo", "data.path": str(pictures), "model.name": name, "train.epochs": 1, "augment.mosaic": 1.0}
+    with watched(tmp_path / "run") as seen:
+        mw.train("object-detection", settings={**SMALL, **own}, out=tmp_path / "run", warn=print)
+    assert seen == []
+    assert sorted(str(path) for path in pictures.rglob("*")) == before  # no .cache beside the labels
 
 
 @pytest.mark.once
