@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from modelwright.codec import Format
 from modelwright.errors import BundleError, ConfigError, did_you_mean
 from modelwright.files import write_bytes, write_text
 from modelwright.printing import console, table
 
 if TYPE_CHECKING:
     from modelwright.bundle.predicting import Answer
-    from modelwright.codec import Codec, Format
+    from modelwright.codec import Codec, Collection
 
 BATCHES = (1, 32)
 """Batch sizes that `benchmark` times."""
@@ -80,16 +81,17 @@ def predict(
         known = [*WRITERS, *own]
         raise ConfigError(f"there is no format '{form}'{did_you_mean(form, known)}; there are: {', '.join(known)}")
     found = _Told(answers(opened, _listed(paths), explain=explain))
-    if form in own:
+    chosen = own.get(form)
+    if isinstance(chosen, Format):
         if out is None:
             raise ConfigError(f"the format '{form}' makes files: give their folder with --out DIR")
-        found.failed += _write_files(found, own[form], out, overwrite=overwrite)
+        found.failed += _write_files(found, chosen, out, overwrite=overwrite)
     elif out is None:
-        WRITERS[form](found, codec)
+        _write_text(found, codec, form, chosen)
     else:
         _free(out, overwrite=overwrite)
         with contextlib.redirect_stdout(io.StringIO()) as text:
-            WRITERS[form](found, codec)
+            _write_text(found, codec, form, chosen)
         write_text(out, text.getvalue())
     if found.failed:
         raise typer.Exit(1)
@@ -204,6 +206,13 @@ def _flat(record: dict[str, Any]) -> dict[str, Any]:
         else:
             flat[name] = json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
     return flat
+
+
+def _write_text(answers: Iterable[Answer], codec: Codec, form: str, collection: Collection | None) -> None:
+    if collection is None:
+        WRITERS[form](answers, codec)
+    else:
+        print(collection.write((answer.name, answer.row) for answer in answers if answer.row is not None))
 
 
 WRITERS = {"table": _write_table, "jsonl": _write_jsonl, "csv": _write_csv}

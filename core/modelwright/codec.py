@@ -176,6 +176,19 @@ class Format:
     write: Callable[[str, Any, Columns], tuple[str, bytes]]
 
 
+@dataclass(frozen=True)
+class Collection:
+    """A way to write all predictions down in one text.
+
+    Attributes:
+        summary: one line, for `--help`.
+        write: (name, prediction as one row) of each raw thing -> the text.
+    """
+
+    summary: str
+    write: Callable[[Iterable[tuple[str, Columns]]], str]
+
+
 class Codec(ABC):
     """Raw thing -> arrays, and arrays -> prediction. A subclass is a frozen dataclass of plain values.
 
@@ -260,7 +273,7 @@ class Codec(ABC):
         columns = {name: predictions.array(name).tolist() for name in predictions}
         return [{name: column[row] for name, column in columns.items()} for row in range(predictions.rows)]
 
-    def formats(self) -> Mapping[str, Format]:
+    def formats(self) -> Mapping[str, Format | Collection]:
         """Further formats of `modelwright predict`, by the name that `--format` takes."""
         return {}
 

@@ -6,15 +6,16 @@ A picture becomes one sample, or, with tiles, one for the whole of it and one fo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
-from modelwright.codec import Codec, Columns, Context, Format, Sample
+from modelwright.codec import Codec, Collection, Columns, Context, Format, Sample
 from modelwright_detection import tiles
 from modelwright_detection.boxes import Letterbox, areas, clipped, detections
 from modelwright_detection.pictures import SUFFIXES, to_array
@@ -153,14 +154,15 @@ class DetectionCodec(Codec):
         size = {name: int(predictions[name][row]) for name in ("width", "height")}
         return {"found": ", ".join(told) or "nothing", **size, "objects": objects}
 
-    def formats(self) -> Mapping[str, Format]:
+    def formats(self) -> Mapping[str, Format | Collection]:
         """`overlay`: pictures with boxes; `coco` and `coco-all`: COCO's JSON."""
+        every = f"the same with all boxes from a score of {self.least} on, to be scored"
         return {
             "overlay": Format("each picture with its boxes, as PNG", self._overlay),
-            "coco": Format("COCO's JSON for each picture: what is sure enough to be told", self._coco),
-            "coco-all": Format(
-                f"the same with all boxes from a score of {self.least} on, to be scored", self._coco_all
+            "coco": Collection(
+                "COCO's JSON: what is sure enough to be told", partial(self._coco, least=self.confidence)
             ),
+            "coco-all": Collection(every, partial(self._coco, least=self.least)),
         }
 
     def _overlay(self, name: str, raw: Any, prediction: Columns) -> tuple[str, bytes]:
@@ -171,26 +173,22 @@ class DetectionCodec(Codec):
         image = overlay(to_array(raw), boxes, labels, scores=scores, classes=self.classes)
         return f"{Path(name).stem}.png", png(image)
 
-    def _coco(self, name: str, raw: Any, prediction: Columns) -> tuple[str, bytes]:
-        return self._coco_file(name, prediction, least=self.confidence)
-
-    def _coco_all(self, name: str, raw: Any, prediction: Columns) -> tuple[str, bytes]:
-        return self._coco_file(name, prediction, least=self.least)
-
-    def _coco_file(self, name: str, prediction: Columns, *, least: float) -> tuple[str, bytes]:
-        record = self._record(prediction, 0, least=least)
+    def _coco(self, predictions: Iterable[tuple[str, Columns]], *, least: float) -> str:
         numbers = {label: number for number, label in enumerate(self.classes, start=1)}
+        images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
-        for number, each in enumerate(record["objects"], start=1):
-            left, top, right, bottom = each["box"]
-            width, height = round(right - left, 2), round(bottom - top, 2)
-            place = {"bbox": [left, top, width, height], "area": round(width * height, 2), "iscrowd": 0}
-            category = {"image_id": 1, "category_id": numbers[each["label"]]}
-            annotations.append({"id": number, **category, **place, "score": each["score"]})
-        image = {"id": 1, "file_name": Path(name).name, "width": record["width"], "height": record["height"]}
+        for image, (name, prediction) in enumerate(predictions, start=1):
+            record = self._record(prediction, 0, least=least)
+            images.append({"id": image, "file_name": name, "width": record["width"], "height": record["height"]})
+            for each in record["objects"]:
+                left, top, right, bottom = each["box"]
+                width, height = round(right - left, 2), round(bottom - top, 2)
+                place = {"bbox": [left, top, width, height], "area": round(width * height, 2), "iscrowd": 0}
+                about = {"id": len(annotations) + 1, "image_id": image, "category_id": numbers[each["label"]]}
+                annotations.append({**about, **place, "score": each["score"]})
         categories = [{"id": number, "name": label} for label, number in numbers.items()]
-        content = {"images": [image], "categories": categories, "annotations": annotations}
-        return f"{Path(name).stem}.json", json.dumps(content, ensure_ascii=False).encode()
+        content = {"images": images, "categories": categories, "annotations": annotations}
+        return json.dumps(content, ensure_ascii=False)
 
 
 def _size(context: Mapping[str, Any]) -> tuple[int, int]:

@@ -22,7 +22,7 @@ from tests.core.test_cli import Command
 TOY_PLUGIN = """
 from dataclasses import dataclass
 
-from modelwright.codec import Format
+from modelwright.codec import Collection, Format
 from modelwright.hookspecs import hookimpl
 from modelwright.testing.toy_codec import ToyCodec
 
@@ -30,7 +30,10 @@ from modelwright.testing.toy_codec import ToyCodec
 @dataclass(frozen=True)
 class Writes(ToyCodec):
     def formats(self):
-        return {"best": Format("the likeliest", self.best)}
+        return {"best": Format("the likeliest", self.best), "counted": Collection("how many", self.counted)}
+
+    def counted(self, predictions):
+        return " ".join(name for name, row in predictions if row.rows == 1)
 
     def best(self, name, raw, row):
         return f"../{raw[0]}.txt", str(row.array("probabilities").argmax()).encode()
@@ -172,6 +175,17 @@ def test_a_format_of_the_codec_makes_a_file_for_each_thing(command, bundle):
     assert told.code == 1
     assert "0.1.txt is not written: two things have that name" in told.err
     assert command.fails(*line, "--out", "points/a.csv").startswith("points/a.csv cannot be made")
+
+
+def test_a_collection_of_the_codec_makes_one_text_of_all(command, bundle):
+    speak(bundle, "Writes")
+    line = ("predict", "bundle", "points/more", "gone.csv", "points/more", "--format", "counted")
+    told = command(*line)
+    assert (told.code, told.out) == (1, "points/more/B.CSV:1 points/more/B.CSV:1\n")
+    assert "there is no file gone.csv" in told.err
+    assert command(*line, "--out", "all.txt").out == ""
+    assert Path("all.txt").read_text() == told.out
+    assert command.fails(*line, "--out", "all.txt").startswith("all.txt exists already")
 
 
 def test_a_format_that_is_not_there_is_refused(command, bundle):

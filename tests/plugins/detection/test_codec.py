@@ -141,17 +141,19 @@ def test_records_tell_what_is_sure_enough(said):
     json.dumps(record)
 
 
-def test_coco_json_can_be_read_by_others(said):
-    name, content = CODEC.formats()["coco"].write("some/where/pet.jpg", None, said)
-    found = json.loads(content)
-    assert name == "pet.json"
-    assert found["images"] == [{"id": 1, "file_name": "pet.jpg", "width": 64, "height": 64}]
+def test_coco_json_of_all_pictures_can_be_read_by_others(said):
+    found = json.loads(CODEC.formats()["coco"].write([("some/where/pet.jpg", said), ("other.jpg", said)]))
+    assert found["images"] == [
+        {"id": 1, "file_name": "some/where/pet.jpg", "width": 64, "height": 64},
+        {"id": 2, "file_name": "other.jpg", "width": 64, "height": 64},
+    ]
     assert found["categories"] == [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
-    assert [each["bbox"] for each in found["annotations"]] == [[8, 8, 24, 32], [40, 40, 20, 20]]
-    assert [each["category_id"] for each in found["annotations"]] == [1, 2]
-    assert len(json.loads(CODEC.formats()["coco-all"].write("pet.jpg", None, said)[1])["annotations"]) == 3
+    assert [each["bbox"] for each in found["annotations"]] == [[8, 8, 24, 32], [40, 40, 20, 20]] * 2
+    assert [each["category_id"] for each in found["annotations"]] == [1, 2, 1, 2]
+    assert [each["id"] for each in found["annotations"]] == [1, 2, 3, 4]
+    assert len(json.loads(CODEC.formats()["coco-all"].write([("pet.jpg", said)]))["annotations"]) == 3
     coco = pytest.importorskip("faster_coco_eval").COCO(found)
-    assert len(coco.getAnnIds(imgIds=[1])) == 2
+    assert len(coco.getAnnIds(imgIds=[2])) == 2
 
 
 def test_overlay_is_a_picture_with_boxes_on_it(said):

@@ -190,7 +190,13 @@ def test_a_run_on_own_pictures_opens_no_connection_and_writes_into_its_folder_al
         need_ultralytics()
     pictures = data_made.write(tmp_path / "pictures", data_made.files_of("yolo", data_made.made()))
     before = sorted(str(path) for path in pictures.rglob("*"))
-    own = {"data.name": "yolo", "data.path": str(pictures), "model.name": name, "train.epochs": 1, "augment.mosaic": 1.0}
+    own = {
+        "data.name": "yolo",
+        "data.path": str(pictures),
+        "model.name": name,
+        "train.epochs": 1,
+        "augment.mosaic": 1.0,
+    }
     with watched(tmp_path / "run") as seen:
         mw.train("object-detection", settings={**SMALL, **own}, out=tmp_path / "run", warn=print)
     assert seen == []
