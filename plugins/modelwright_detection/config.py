@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from modelwright.config import DataConfig, EvaluateConfig, ModelConfig, Settings, TaskConfig, TrainConfig
 
@@ -30,11 +31,20 @@ class DetectionModel(ModelConfig):
     """The network."""
 
     name: str = "yolo26n"
-    """yolo26n, yolo26s, yolo26m, yolo11n, ... (AGPL-3.0); rt-detr, rt-detr-r18, d-fine, d-fine-s, ssdlite320."""
+    """yolo26n, yolo26s, yolo26m, yolo11n, ... (AGPL-3.0); rt-detr, rt-detr-r18, d-fine, d-fine-s, ssdlite320; auto:
+    yolo11n where ultralytics is installed, ssdlite320 where it is not."""
     end_to_end: bool = True
     """yolo26: one box per object straight from the network; false: many, thinned out by non-maximum suppression."""
     queries: Annotated[int, Field(ge=1)] = 300
     """rt-detr, d-fine: objects that a picture can have at most."""
+
+    @field_validator("name")
+    @classmethod
+    def _installed(cls, name: str) -> str:
+        """In place of `auto` what it stands for here: a run is to say what it was."""
+        if name != "auto":
+            return name
+        return "ssdlite320" if importlib.util.find_spec("ultralytics") is None else "yolo11n"
 
 
 class LossConfig(Settings):

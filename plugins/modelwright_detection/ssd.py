@@ -39,6 +39,7 @@ class Ssd(Detector):
             maps = list(network.backbone(pictures).values())
             (defaults,) = network.anchor_generator(ImageList(pictures, [(size, size)]), maps)
         network.train()
+        del network.anchor_generator  # its tensors would stay behind when the model moves
         # Not part of the checkpoint: it follows from the size.
         self.register_buffer("defaults", defaults, persistent=False)
 

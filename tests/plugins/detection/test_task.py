@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import os
 import signal
 from pathlib import Path
@@ -215,3 +216,13 @@ def test_workers_change_nothing_and_the_report_has_its_figures(tmp_path: Path):
     assert all(torch.equal(first[name], second[name]) for name in first)
     names = {path.stem for path in (runs[0].folder / "figures").iterdir()}
     assert any("hardest" in name or "samples" in name for name in names)
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_auto_is_a_network_that_is_installed(monkeypatch: pytest.MonkeyPatch, installed: bool):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: (installed or None) if name == "ultralytics" else found(name)
+    )
+    settings = DetectionConfig.model_validate({"model": {"name": "auto"}})
+    assert settings.model.name == ("yolo11n" if installed else "ssdlite320")
