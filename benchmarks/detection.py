@@ -68,7 +68,7 @@ def written(out: Path, name: str) -> Path:
     from modelwright_detection.config import DetectionConfig
 
     size = SETS[name]["size"]
-    own = [f"data.name={name}"]
+    own = [f"data.name={name}", "data.scenes=500"]
     if name == "bccd":
         own = ["data.name=voc", f"data.path={data_root() / 'bccd' / 'BCCD.tar.gz'}", "data.on_bad=skip"]
     config = build_config(DetectionConfig, overrides=[f"data.size={size}", *own])
