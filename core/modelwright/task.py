@@ -44,6 +44,7 @@ __all__ = [
     "Losses",
     "Objective",
     "Progress",
+    "Recording",
     "Schedule",
     "Size",
     "Split",
@@ -172,13 +173,22 @@ class Keyed(Protocol):
 
 
 @dataclass(frozen=True)
+class Recording:
+    """A sound to listen to in the report. `wav`: a WAV file."""
+
+    title: str
+    wav: bytes
+
+
+@dataclass(frozen=True)
 class Figure:
-    """A picture for the report. `name` becomes the file's name."""
+    """A picture for the report. `name` becomes the file's name; `sounds` can be played below it."""
 
     name: str
     title: str
     caption: str
     figure: MatplotlibFigure
+    sounds: Sequence[Recording] = ()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from html.parser import HTMLParser
@@ -19,7 +20,7 @@ from modelwright.report.curves import learning_curves
 from modelwright.report.figures import save_figures
 from modelwright.report.page import write_report
 from modelwright.report.run_folder import read_run
-from modelwright.task import Figure
+from modelwright.task import Figure, Recording
 
 
 class Page(HTMLParser):
@@ -371,8 +372,8 @@ def test_figures_of_a_split_are_replaced_and_others_stay(run: Path) -> None:
     save_figures([picture("dots", caption="newer")], run, split="test")
     index = json.loads((run / "figures" / "index.json").read_text(encoding="utf-8"))
     assert index == [
-        {"file": "valid-dots.svg", "title": "The dots", "caption": "", "split": "valid"},
-        {"file": "test-dots.svg", "title": "The dots", "caption": "newer", "split": "test"},
+        {"file": "valid-dots.svg", "title": "The dots", "caption": "", "split": "valid", "sounds": []},
+        {"file": "test-dots.svg", "title": "The dots", "caption": "newer", "split": "test", "sounds": []},
     ]
     assert {path.name for path in (run / "figures").iterdir()} == {"index.json", "valid-dots.svg", "test-dots.svg"}
     assert "newer (test split)" in Page(write_report(run)).text
@@ -399,6 +400,22 @@ def test_a_figure_stays_in_its_folder_whatever_it_is_called(run: Path) -> None:
 def test_two_figures_of_one_name_are_an_error(run: Path) -> None:
     with pytest.raises(RunError, match="two figures of the test split are stored as test-dots: give each Figure"):
         save_figures([picture("dots"), picture("dots")], run, split="test")
+
+
+def test_the_sounds_of_a_figure_can_be_played_in_the_page(run: Path) -> None:
+    wav = b"RIFF....WAVEfmt "
+    plain = picture("dots")
+    heard = Figure(plain.name, plain.title, plain.caption, plain.figure, [Recording("a <b> word", wav)])
+    save_figures([heard], run, split="test")
+    assert (run / "figures" / "test-dots-0.wav").read_bytes() == wav
+    html = write_report(run).read_text(encoding="utf-8")
+    assert f'src="data:audio/wav;base64,{base64.b64encode(wav).decode()}"' in html
+    assert "a &lt;b&gt; word" in html
+    assert "media-src data:" in html
+    (run / "figures" / "test-dots-0.wav").unlink()
+    assert "The figure test-dots-0.wav is missing." in Page(write_report(run)).text
+    save_figures([picture("dots")], run, split="test")  # those that were there go with their figure
+    assert {path.name for path in (run / "figures").iterdir()} == {"index.json", "test-dots.svg"}
 
 
 def test_an_index_cannot_show_files_from_elsewhere(run: Path) -> None:

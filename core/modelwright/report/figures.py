@@ -15,7 +15,7 @@ from matplotlib import rc_context
 
 from modelwright.errors import RunError
 from modelwright.files import write_bytes, write_json
-from modelwright.report.run_folder import FIGURES_FOLDER, FIGURES_INDEX, FigureEntry, read_index
+from modelwright.report.run_folder import FIGURES_FOLDER, FIGURES_INDEX, FigureEntry, SoundEntry, read_index
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as MatplotlibFigure
@@ -27,6 +27,8 @@ LARGEST_SVG = 1_000_000  # bytes; beyond that, pixels are smaller and quicker to
 
 def save_figures(figures: Iterable[Figure], run_folder: Path, *, split: str) -> None:
     """Write figures/<split>-<name>.svg (.png where an SVG would be over a megabyte) and their entries in the index.
+
+    A figure's sounds lie beside it as <split>-<name>-0.wav and so on.
 
     The split's earlier figures are replaced; those of other splits stay.
 
@@ -43,13 +45,18 @@ def save_figures(figures: Iterable[Figure], run_folder: Path, *, split: str) -> 
             raise RunError(f"two figures of the {split} split are stored as {stem}: give each Figure a name of its own")
         suffix, content = render(figure.figure)
         write_bytes(folder / f"{stem}{suffix}", content)
-        entries.append(FigureEntry(file=f"{stem}{suffix}", title=figure.title, caption=figure.caption, split=split))
+        sounds: list[SoundEntry] = []
+        for number, sound in enumerate(figure.sounds):
+            sounds.append(SoundEntry(file=f"{stem}-{number}.wav", title=sound.title))
+            write_bytes(folder / sounds[-1].file, sound.wav)
+        about = {"title": figure.title, "caption": figure.caption, "split": split}
+        entries.append(FigureEntry(file=f"{stem}{suffix}", sounds=sounds, **about))
     index = [entry for entry in known if entry.split != split] + entries
     write_json(folder / FIGURES_INDEX, [entry.model_dump() for entry in index])
-    kept = {entry.file for entry in index}
-    for entry in known:
-        if entry.file not in kept and Path(entry.file).name == entry.file:
-            (folder / entry.file).unlink(missing_ok=True)
+    kept = {file for entry in index for file in entry.files}
+    for file in [file for entry in known for file in entry.files]:
+        if file not in kept and Path(file).name == file:
+            (folder / file).unlink(missing_ok=True)
 
 
 def render(figure: MatplotlibFigure) -> tuple[str, bytes]:

@@ -23,7 +23,7 @@ from modelwright.observers import METRICS_FILE, parse_line
 T = TypeVar("T")
 FIGURES_FOLDER = "figures"
 FIGURES_INDEX = "index.json"
-_MEDIA = {".svg": "image/svg+xml", ".png": "image/png"}
+_MEDIA = {".svg": "image/svg+xml", ".png": "image/png", ".wav": "audio/wav"}
 
 
 class _Record(BaseModel):
@@ -86,6 +86,13 @@ class Results(_Record):
     evaluations: list[Evaluation] = []
 
 
+class SoundEntry(_Record):
+    """One sound of a figure; `file` lies beside the index."""
+
+    file: str
+    title: str = ""
+
+
 class FigureEntry(_Record):
     """One picture of figures/index.json; `file` lies beside the index."""
 
@@ -93,6 +100,12 @@ class FigureEntry(_Record):
     title: str = ""
     caption: str = ""
     split: str = ""
+    sounds: list[SoundEntry] = []
+
+    @property
+    def files(self) -> list[str]:
+        """The picture and its sounds."""
+        return [self.file, *(sound.file for sound in self.sounds)]
 
 
 @dataclass(frozen=True)
@@ -159,9 +172,9 @@ class Run:
         """The events of one name, in their order."""
         return (record for record in self.events if record["event"] == event)
 
-    def data_uri(self, figure: FigureEntry) -> str:
-        """The picture as an address that holds it; a script inside an SVG does not run from there."""
-        path = self.folder / FIGURES_FOLDER / figure.file
+    def data_uri(self, entry: FigureEntry | SoundEntry) -> str:
+        """A picture or a sound as an address that holds it; a script inside an SVG does not run from there."""
+        path = self.folder / FIGURES_FOLDER / entry.file
         return f"data:{_MEDIA[path.suffix.lower()]};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
 
 
@@ -239,9 +252,11 @@ def _events(path: Path, problems: list[str]) -> Iterator[dict[str, Any]]:
 
 def _figures(folder: Path, problems: list[str]) -> Iterator[FigureEntry]:
     for entry in read_index(folder, problems):
-        # A name with a path in it could show any file of the machine to whoever receives the report.
-        plain = Path(entry.file).name == entry.file and Path(entry.file).suffix.lower() in _MEDIA
-        if plain and (folder / entry.file).is_file():
-            yield entry
+        for file in entry.files:
+            # A name with a path in it could show any file of the machine to whoever receives the report.
+            plain = Path(file).name == file and Path(file).suffix.lower() in _MEDIA
+            if not plain or not (folder / file).is_file():
+                problems.append(f"The figure {file} is missing.")
+                break
         else:
-            problems.append(f"The figure {entry.file} is missing.")
+            yield entry
