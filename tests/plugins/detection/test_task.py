@@ -19,7 +19,7 @@ from tests.plugins.detection.models_made import need_ultralytics
 import modelwright as mw
 from modelwright.errors import ConfigError, Interrupted
 from modelwright.events import Event, StepDone
-from modelwright.task import Evaluated, Example
+from modelwright.task import Evaluated, Example, Progress
 from modelwright.testing.watch import watched
 from modelwright_detection.config import DetectionConfig
 from modelwright_detection.distilling import distill_loss
@@ -107,6 +107,17 @@ def nothing_missed(task: DetectionTask) -> Evaluated:
     truths = task.truths(batch)
     perfect = task.perfect(truths)
     return Evaluated("valid", [], perfect, truths, task.measure(perfect, truths), lambda *arrays: {})  # pyright: ignore[reportArgumentType]
+
+
+def test_biases_leap_at_the_start_with_plain_gradients_only():
+    first = Progress(0, 100, 0, 10)
+    rates = [
+        task_of(train={"optimizer": {"name": name}}).schedules()["ultralytics"](
+            first, {"initial_lr": 0.01, "role": "bias"}
+        )["lr"]
+        for name in ("SGD", "AdamW")
+    ]
+    assert rates == [0.1, 0.0]
 
 
 def test_what_is_settled_is_the_confidence_with_the_best_f1():
