@@ -127,6 +127,21 @@ def test_static_layers_run_in_integers_and_nothing_goes_to_float_between_them(tm
     assert (ran["QuantizeLinear"], ran["DequantizeLinear"]) == (1, 0)  # the picture; scores come out in float
 
 
+def test_gates_run_in_integers_and_a_curve_at_the_end_stays_in_float(tmp_path):
+    net = Net(["n", 3, 8, 8])
+    x = net.add("Conv", "x", net.drawn("w1", 8, 3, 3, 3), net.drawn("b1", 8), name="first", pads=[1, 1, 1, 1])
+    x = net.add("Mul", x, net.add("Sigmoid", x, name="gate"), name="silu")
+    x = net.add("Conv", x, net.drawn("w2", 4, 8, 3, 3), net.drawn("b2", 4), name="second", pads=[1, 1, 1, 1])
+    net.add("Sigmoid", x, name="scores")
+    source = net.save(tmp_path / "float.onnx", "scores")
+    made = quantize(source, tmp_path / "int8.onnx", calibration=pictures())
+    assert made.layers == ["first", "silu", "second"]
+    ran = runs_as(tmp_path / "int8.onnx", tmp_path)
+    assert (ran["QLinearConv"], ran["QLinearSigmoid"], ran["QLinearMul"]) == (2, 1, 1)
+    assert (ran["Sigmoid"], ran["Mul"], ran["DequantizeLinear"]) == (1, 0, 1)
+    assert ratio(source, tmp_path / "int8.onnx", pictures(5)[4]) > 25
+
+
 def test_weights_leave_room_for_the_sums_of_old_processors(tmp_path):
     source = residual(tmp_path / "float.onnx")
     for reduce_range, largest in ((True, 64), (False, 127)):

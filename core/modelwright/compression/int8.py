@@ -24,8 +24,10 @@ from modelwright.compression.tidy import copied, save, taken_within
 
 MULTIPLY = ("Conv", "Gemm", "MatMul")
 """Operators that a CPU can compute in integers; mostly, but not always, faster than in float."""
-JOIN = ("Add", "Concat")
+JOIN = ("Add", "Concat", "Mul")
 """Operators that bring several tensors together; in 8 bits only where all of these are."""
+CURVE = ("Sigmoid",)
+"""Operators that bend their input, a table of 256 numbers in 8 bits; with Mul they make SiLU and gates."""
 PASS = (
     *("Relu", "Clip", "MaxPool", "AveragePool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze"),
     *("Slice", "Pad", "Split", "Resize"),
@@ -129,7 +131,7 @@ class Static(Writer):
                 tensors_range=self._ranges,
                 nodes_to_quantize=sorted(nodes),
                 nodes_to_exclude=[],
-                op_types_to_quantize=[*MULTIPLY, *JOIN, *PASS],
+                op_types_to_quantize=[*MULTIPLY, *JOIN, *CURVE, *PASS],
                 extra_options={},
             )
             quantizer.quantize_model()
@@ -142,18 +144,21 @@ class Static(Writer):
         multiplying = [node for node in self.model.graph.node if node.op_type in MULTIPLY and node.name in layers]
         # What such a layer takes is rounded for all that take it.
         small = {name for node in multiplying for name in node.input} - self._constant
-        nodes: list[str] = []
+        nodes: list[NodeProto] = []
         for node in self.model.graph.node:
             if node.op_type in MULTIPLY:
                 chosen = node.name in layers
             elif node.op_type in JOIN:
                 chosen = node.name in layers and all(name in small for name in node.input)
             else:
-                chosen = node.op_type in PASS and node.input[0] in small and self._usable.issuperset(node.output)
+                goes_on = node.op_type in (*PASS, *CURVE) and self._usable.issuperset(node.output)
+                chosen = goes_on and node.input[0] in small
             if chosen:
-                nodes.append(node.name)
+                nodes.append(node)
                 small.update(node.output)
-        return nodes
+        # A curve at the end (the scores of a detector) is worth more than 256 steps.
+        taken = {name for node in nodes for name in node.input}
+        return [node.name for node in nodes if node.op_type not in CURVE or taken.intersection(node.output)]
 
 
 class Weights(Writer):
@@ -330,7 +335,7 @@ def _calibrated(path: Path, augmented: Path, batches: Iterable[Sequence[np.ndarr
 
     with quiet():
         calibrator = create_calibrator(
-            path, [*MULTIPLY, *JOIN, *PASS], str(augmented), calibrate_method=CalibrationMethod.MinMax
+            path, [*MULTIPLY, *JOIN, *CURVE, *PASS], str(augmented), calibrate_method=CalibrationMethod.MinMax
         )
         calibrator.collect_data(Reader([each.name for each in onnx.load(path).graph.input]))
         return calibrator.compute_data()
