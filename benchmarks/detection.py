@@ -284,7 +284,7 @@ def receipts(out: Path) -> list[str]:
         if not receipt.get("drop"):
             continue
         times = {
-            (row["model"], row["batch"]): row["ratio"] for row in receipt["latency"] if row["runtime"] == "onnxruntime"
+            (row["model"], row["batch"]): row["ratio"] for row in receipt["latency"] if row["runtime"] == "ONNX Runtime"
         }
         ratios = [times["variant", batch] / times["original", batch] for batch in (1, 32)]
         drop = receipt["drop"]
