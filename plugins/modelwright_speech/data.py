@@ -1,0 +1,253 @@
+"""Settings -> the three splits, cut where the data have none, and checked. Knows no layouts and no models."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from modelwright.data import Dataset, Datasets, Facts, Split
+from modelwright.errors import ConfigError, DataError
+from modelwright_speech import spoken
+from modelwright_speech.augment import Augmenter
+from modelwright_speech.checks import Problems, Twins, clipped_note, table_row, token_reason
+from modelwright_speech.config import SpeechConfig
+from modelwright_speech.cutting import with_cuts
+from modelwright_speech.datasets import Clip, Clips, Kept, TrainClips
+from modelwright_speech.reading import Reading, read
+from modelwright_speech.sources import find
+from modelwright_speech.tokens import Tokens
+from modelwright_speech.utterances import SPLITS, Layout
+
+__all__ = ["Clips", "Known", "TrainClips", "find_facts", "load", "tokens_of"]
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a run knows already of its training data (its facts).
+
+    Attributes:
+        tokens: what the model writes; None: the model brings its own.
+    """
+
+    tokens: Tokens | None
+
+    @staticmethod
+    def of(facts: Facts) -> Known | None:
+        """What the facts of a run say; None: nothing yet."""
+        if not facts.values:
+            return None
+        settings = facts.values.get("tokens")
+        return Known(Tokens.of(settings) if settings else None)
+
+
+def load(
+    config: SpeechConfig,
+    *,
+    seed: int,
+    known: Known | None = None,
+    frames_per_second: float | None = None,
+    own_tokens: bool = False,
+) -> Datasets:
+    """The splits that the settings describe: train is a `TrainClips`, the others are `Clips`.
+
+    Splits of the data are kept; where there is no valid or test split, a share of the training utterances is cut off,
+    whole speakers where they are known: a pure function of the data and `seed`.
+
+    Args:
+        seed: of the cuts, and of what the embedded data say.
+        known: None for a new run: every split is read and checked at once, so that a broken file does not show after
+            hours of training. With it, each split is read when first asked for, and what is noticed then joins the
+            notes.
+        frames_per_second: that the model gives: a text that does not fit into them is bad. None: it has no such limit.
+        own_tokens: the model brings its own tokens, so that no letter is foreign to it.
+
+    Raises:
+        ConfigError: `data.path` is missing or names too many places.
+        DataError: sound or text is missing or broken (with `known`, some only when a split is asked for).
+    """
+    data = config.data
+    notes: list[str] = []
+    if data.name == "spoken":
+        if data.path or data.split:
+            given = "path" if data.path else "split"
+            raise ConfigError(
+                f"data.{given} does not go with data.name=spoken: leave it out, or name the data's layout"
+            )
+        return _spoken(config, seed=seed, notes=notes)
+    layout = find(data, notes=notes)
+    if "train" not in layout:
+        raise DataError(f"the data have no train split, only {', '.join(layout)}: name one in the data or data.split")
+    layout = with_cuts(layout, {"test": data.test, "valid": data.valid}, seed=seed, notes=notes)
+    reader = _Reader(config, layout, notes, known, frames_per_second, own_tokens)
+    if known is None:
+        made = reader.all()
+        return Datasets(made["train"], made.get("valid"), made.get("test"), notes=notes)
+    makers = {split: functools.partial(reader.one, split) for split in layout}
+    return Datasets(makers["train"], makers.get("valid"), makers.get("test"), notes=notes)
+
+
+def find_facts(dataset: Dataset, config: SpeechConfig, *, own_tokens: bool = False) -> Facts:
+    """What model and codec need to know of the training utterances.
+
+    values: tokens (`Tokens.settings()`; none with `own_tokens`), rate, words (of the training texts, sorted), bigrams
+    ([word, word, count]; where `evaluate.language` asks for them; "" stands for a text's start and end), utterances,
+    seconds, longest (seconds).
+
+    Args:
+        dataset: the train split as `load` gives it.
+    """
+    if not isinstance(dataset, Clips):
+        raise TypeError(f"a {type(dataset).__name__} is none of this plugin's datasets")
+    texts = dataset.texts
+    values: dict[str, Any] = {
+        "rate": dataset.rate,
+        "words": sorted({word for text in texts for word in text.split()}),
+        "utterances": len(dataset),
+        "seconds": float(dataset.durations.sum()),
+        "longest": float(dataset.durations.max()),
+    }
+    if not own_tokens:
+        values["tokens"] = tokens_of(texts, config).settings()
+    if config.evaluate.language == "bigram":
+        counts = Counter(pair for text in texts for pair in pairwise(["", *text.split(), ""]))
+        values["bigrams"] = [[*pair, count] for pair, count in sorted(counts.items())]
+    return Facts(values)
+
+
+def tokens_of(texts: Sequence[str], config: SpeechConfig) -> Tokens:
+    """The tokens that the settings ask for, learnt from training texts."""
+    if config.model.tokens == "bpe":
+        return Tokens.bpe(texts, config.model.vocabulary)
+    return Tokens.characters(texts)
+
+
+def _train(plain: Clips, config: SpeechConfig) -> TrainClips:
+    return TrainClips(plain, Augmenter(config.augment, plain.rate))
+
+
+# The embedded data ---------------------------------------------------------------------------------------------------
+
+
+def _spoken(config: SpeechConfig, *, seed: int, notes: list[str]) -> Datasets:
+    """All splits are spoken at once, in one order: one split alone would sound otherwise."""
+    data = config.data
+    valid, test = round(data.utterances * data.valid), round(data.utterances * data.test)
+    counts: dict[Split, int] = {"train": data.utterances - valid - test, "valid": valid, "test": test}
+    if counts["train"] < 1:
+        raise ConfigError(
+            f"data.valid={data.valid:g} and data.test={data.test:g} leave nothing to train on: lower them"
+        )
+    lines = spoken.plan(counts, seed=seed)
+    said = spoken.speak([line for split in SPLITS for line in lines[split]], data.rate)
+    made: dict[Split, Clips] = {}
+    start = 0
+    for split in SPLITS:
+        if not counts[split]:
+            continue
+        kept = Kept(float("inf"))
+        clips: list[Clip] = []
+        for place, line in enumerate(lines[split]):
+            samples = said.samples[start + place]
+            kept.add(place, samples)
+            name = f"spoken/{split}[{place}]"
+            clips.append(Clip(name, line.text, line.voice, len(samples) / data.rate, _kept_whole))
+        start += counts[split]
+        made[split] = Clips(clips, rate=data.rate, kept=kept.close(range(len(clips))))
+        notes.append(table_row(split, made[split].durations, [clip.speaker for clip in clips]))
+    notes.append("spoken by espeak-ng (GPL-3.0), other voices in each split; kept in " + str(said.folder))
+    return Datasets(_train(made["train"], config), made.get("valid"), made.get("test"), notes=notes)
+
+
+def _kept_whole() -> np.ndarray:
+    raise RuntimeError("spoken data are in memory as a whole")  # pragma: no cover
+
+
+# Files ---------------------------------------------------------------------------------------------------------------
+
+
+class _Reader:
+    """Reads splits, the training split first: it decides on the tokens."""
+
+    def __init__(
+        self,
+        config: SpeechConfig,
+        layout: Layout,
+        notes: list[str],
+        known: Known | None,
+        frames_per_second: float | None,
+        own_tokens: bool,
+    ) -> None:
+        self._config = config
+        self._layout = layout
+        self._notes = notes
+        self._limit = config.data.memory * GIB
+        self._own_tokens = own_tokens
+        self._tokens = known.tokens if known else None
+        self._frames_per_second = None if own_tokens else frames_per_second
+        self._twins = Twins()
+
+    def all(self) -> dict[Split, Clips]:
+        """Every split; one error names what is bad in all of them."""
+        problems = Problems()
+        readings: dict[Split, Reading] = {split: self._read(split, problems) for split in self._layout}
+        self._judge(problems)
+        return {split: self._made(split, reading) for split, reading in readings.items()}
+
+    def one(self, split: Split) -> Clips:
+        """One split."""
+        problems = Problems()
+        reading = self._read(split, problems)
+        self._judge(problems)
+        return self._made(split, reading)
+
+    def _read(self, split: Split, problems: Problems) -> Reading:
+        found = self._layout[split]
+        if not found.utterances and not found.bad:
+            raise DataError(f"the {split} split has no utterance: check data.path")
+        longest = self._config.data.longest if split == "train" else None
+        kept = Kept(self._limit)
+        reading = read(found, self._config.data.rate, kept, problems, longest=longest)
+        self._limit = kept.left
+        if self._own_tokens or not reading.clips:
+            return reading.without([])
+        if self._tokens is None:
+            self._tokens = tokens_of([clip.text for clip in reading.clips], self._config)
+        gone: list[int] = []
+        for row, clip in enumerate(reading.clips):
+            if reason := token_reason(clip.text, clip.seconds, self._tokens, self._frames_per_second):
+                problems.bad.append((reading.told[row], reason))
+                gone.append(row)
+        return reading.without(gone)
+
+    def _judge(self, problems: Problems) -> None:
+        """Stops at what is bad, or counts it, as `data.on_bad` says."""
+        if not problems.bad:
+            return
+        if self._config.data.on_bad == "error":
+            raise DataError(f"{problems.told()}; mend them, or set data.on_bad=skip to leave them out")
+        self._notes.append(f"{problems.told()}; they are left out")
+
+    def _made(self, split: Split, reading: Reading) -> Clips:
+        if not reading.clips:
+            wanted = self._layout[split].wanted
+            raise DataError(f"the {split} split has no utterance that can be used: check data.path and {wanted}")
+        made = Clips(reading.clips, rate=self._config.data.rate, kept=reading.kept)
+        names, speakers = [clip.name for clip in made.clips], [clip.speaker for clip in made.clips]
+        self._notes.append(table_row(split, made.durations, speakers))
+        clipped = [name for name, heard in zip(names, reading.heard, strict=True) if heard.clipped]
+        self._notes += clipped_note(split, clipped, len(made))
+        self._notes += self._twins.add(split, [heard.mark for heard in reading.heard], names, made.texts, speakers)
+        if made.kept < len(made):
+            self._notes.append(
+                f"{split}: {len(made) - made.kept:,} of {len(made):,} sounds do not fit into "
+                f"data.memory={self._config.data.memory:g}; they are decoded whenever they are needed, which is slower"
+            )
+        return _train(made, self._config) if split == "train" else made
