@@ -1,0 +1,76 @@
+"""bilstm-ctc: recurrent layers in both directions over convolved features. Knows features; no text, no settings.
+
+Graves, Mohamed, Hinton: Speech Recognition with Deep Recurrent Neural Networks, ICASSP 2013. The reverse direction
+would begin in the padding: each utterance is turned round within its own frames, so that both begin in sound.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from modelwright_speech.conv import STRIDES, Front, halved
+from modelwright_speech.features import LogMel, inside
+
+
+class Layer(nn.Module):
+    """One LSTM forwards and one backwards; their outputs side by side, normalised."""
+
+    def __init__(self, size: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.forwards = nn.LSTM(size, width, batch_first=True)
+        self.backwards = nn.LSTM(size, width, batch_first=True)
+        self.norm = nn.LayerNorm(2 * width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, turned: Tensor) -> Tensor:
+        """(B, T, size) -> (B, T, 2 x width); `turned` int64 (B, T): where each frame lies in the reversed utterance."""
+        ahead, _ = self.forwards(x)
+        back, _ = self.backwards(_taken(x, turned))
+        return self.dropout(self.norm(torch.cat([ahead, _taken(back, turned)], dim=2)))
+
+
+def _taken(x: Tensor, places: Tensor) -> Tensor:
+    return x.gather(1, places[:, :, None].expand(-1, -1, x.shape[2]))
+
+
+class BiLstmCtc(nn.Module):
+    """Log-mel, two strided convolutions, bidirectional LSTMs, and a score for each token at each frame.
+
+    Args:
+        features: the front end.
+        tokens: how many, the blank included.
+        width: units of each direction.
+        blocks: layers.
+        dropout: after each layer.
+    """
+
+    def __init__(self, features: LogMel, *, tokens: int, width: int, blocks: int, dropout: float) -> None:
+        super().__init__()
+        self.features = features
+        self.front = Front(features.mels, width)
+        sizes = [width, *(2 * width for _ in range(blocks - 1))]
+        self.layers = nn.ModuleList(Layer(size, width, dropout) for size in sizes)
+        self.head = nn.Linear(2 * width, tokens)
+
+    def frames(self, lengths: Tensor) -> Tensor:
+        """(B,) samples -> (B,) frames of the outputs."""
+        frames = self.features.frames(lengths)
+        for _ in range(STRIDES):
+            frames = halved(frames)
+        return frames
+
+    def forward(
+        self, samples: Tensor, lengths: Tensor, keep_frames: Tensor | None = None, keep_mels: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """`logits` (B, T, tokens) and `frames` (B,): how many of the T hold sound.
+
+        Args:
+            samples, lengths, keep_frames, keep_mels: as for `LogMel`.
+        """
+        x, frames = self.front(*self.features(samples, lengths, keep_frames, keep_mels))
+        places = torch.arange(x.shape[1], device=x.device)[None]
+        turned = torch.where(inside(frames, x.shape[1]), frames[:, None] - 1 - places, places)
+        for layer in self.layers:
+            x = layer(x, turned)
+        return {"logits": self.head(x), "frames": frames}
