@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from heapq import heapify, heappush, heappushpop
 from typing import NamedTuple
 
 import numpy as np
@@ -88,7 +89,8 @@ class Beam:
         floor: prefixes that are less probable than this share of the best are dropped; 0: only `width` counts.
 
     Raises:
-        ConfigError: a hotword that is none, or cannot be written; a bonus that is out of bounds.
+        ConfigError: a width below 1, a weight below 0, a bonus that is out of bounds, or a hotword that is none or
+            cannot be written.
     """
 
     tokens: Tokens
@@ -105,6 +107,8 @@ class Beam:
     def __post_init__(self) -> None:
         if self.width < 1:
             raise ConfigError(f"evaluate.beam={self.width}: at least one prefix must be kept; 16 is usual")
+        if not self.weight >= 0:
+            raise ConfigError(f"evaluate.weight={self.weight}: a language model counts 0 or more; 0.5 is usual")
         for name, value in {"evaluate.bonus": self.bonus, **self.hotwords}.items():
             if not abs(value) <= STRONGEST:
                 raise ConfigError(
@@ -180,21 +184,22 @@ class Beam:
         Written out for speed: this is where the time goes.
         """
         probability = dict(tokens)
-        fresh: list[_Prefix] = []
-        cut = self.floor * max(blank, tokens[0][1]) if tokens else 1.0
+        for prefix in beam:  # as they are: a blank, or the last token once more
+            prefix.stamp = frame
+            prefix.next_blank = (prefix.blank + prefix.other) * blank
+            prefix.next_other = prefix.other * probability.get(prefix.token, 0.0)
+        # A new prefix is made only if it may be one of the `width` best: none gains more than `most` by being made.
+        most, width = self._most, self.width
+        best = [prefix.next_blank + prefix.next_other for prefix in beam]
+        heapify(best)
+        cut = self.floor * max(blank, tokens[0][1]) / most if tokens else 1.0
+        least = max(cut, best[0] / most) if len(best) >= width else cut
+        fresh = list(beam)
         for prefix in beam:
-            ends_blank, ends_other, last, following = prefix.blank, prefix.other, prefix.token, prefix.following
-            total = ends_blank + ends_other
-            again = ends_other * probability.get(last, 0.0)
-            if prefix.stamp == frame:
-                prefix.next_blank += total * blank
-                prefix.next_other += again
-            else:
-                prefix.stamp = frame
-                prefix.next_blank, prefix.next_other = total * blank, again
-                fresh.append(prefix)
+            ends_blank, last, following = prefix.blank, prefix.token, prefix.following
+            total = ends_blank + prefix.other
             for token, each in tokens:
-                if total * each < cut:
+                if total * each < least:
                     break  # those that follow are less probable
                 child = following[token] if token in following else self._child(prefix, token)
                 if child is None:
@@ -202,10 +207,16 @@ class Beam:
                 share = (ends_blank if token == last else total) * each * child.factor
                 if child.stamp == frame:
                     child.next_other += share
+                    continue
+                child.stamp = frame
+                child.next_blank, child.next_other = 0.0, share
+                fresh.append(child)
+                if len(best) < width:
+                    heappush(best, share)
                 else:
-                    child.stamp = frame
-                    child.next_blank, child.next_other = 0.0, share
-                    fresh.append(child)
+                    heappushpop(best, share)
+                if len(best) >= width:
+                    least = max(cut, best[0] / most)
         for prefix in fresh:
             prefix.total = prefix.next_blank + prefix.next_other
         return fresh
@@ -247,6 +258,11 @@ class Beam:
     def _plain(self) -> bool:
         """Nothing is known beforehand."""
         return not (self.lexicon or self.language or self.hotwords or self.bonus)
+
+    @cached_property
+    def _most(self) -> float:
+        """The factor that no single token exceeds."""
+        return math.exp(max(0.0, self.bonus) + max(0.0, *self.hotwords.values(), 0.0))
 
     @cached_property
     def _promises(self) -> dict[str, float]:

@@ -199,6 +199,7 @@ def test_pieces_that_write_nothing_are_not_tried():
     ("settings_", "line"),
     [
         ({"width": 0}, "evaluate.beam=0: at least one"),
+        ({"weight": -1.0}, "evaluate.weight=-1.0: a language model counts 0 or more"),
         ({"bonus": 1e4}, "evaluate.bonus: 10000.0 is out of bounds"),
         ({"hotwords": {"a": float("nan")}}, "a: nan is out of bounds"),
         ({"hotwords": {"a b": 1.0}}, "'a b' is not one word; give each word"),
