@@ -12,7 +12,7 @@ JITTER = 0.15
 """Share by which a duration may be misjudged, so that each epoch has other batches."""
 
 
-def batches(
+def order(
     durations: np.ndarray,
     *,
     batch_size: int,
@@ -38,8 +38,8 @@ def batches(
     """
     durations = np.asarray(durations, dtype=np.float64)
     judged = durations * (1 + JITTER * (2 * rng.random(len(durations)) - 1))
-    order = np.argsort(judged, kind="stable")
-    made = _cut(order, durations, batch_size, batch_seconds, rng)
+    ranked = np.argsort(judged, kind="stable")
+    made = _cut(ranked, durations, batch_size, batch_seconds, rng)
     shuffled = [made[place] for place in rng.permutation(len(made)).tolist()]
     # Of the epoch in which the curriculum ends, a share of the batches still comes in order.
     sorted_share = min(max(curriculum * epochs - epoch, 0.0), 1.0)
@@ -49,20 +49,20 @@ def batches(
 
 
 def _cut(
-    order: np.ndarray, durations: np.ndarray, batch_size: int, limit: float | None, rng: np.random.Generator
+    ranked: np.ndarray, durations: np.ndarray, batch_size: int, limit: float | None, rng: np.random.Generator
 ) -> list[np.ndarray]:
-    """`order` in pieces; the one that is not full is at a place of chance, lest it always be that of the longest."""
+    """`ranked` in pieces; the one that is not full is at a place of chance, lest it always be that of the longest."""
     if limit is None:
-        rest = len(order) % batch_size
-        first = int(rng.integers(len(order) // batch_size + 1)) * batch_size
-        ends = [*range(batch_size, first + 1, batch_size), *range(first + rest, len(order), batch_size)]
-        return [piece for piece in np.split(order, ends) if len(piece)]
+        rest = len(ranked) % batch_size
+        first = int(rng.integers(len(ranked) // batch_size + 1)) * batch_size
+        ends = [*range(batch_size, first + 1, batch_size), *range(first + rest, len(ranked), batch_size)]
+        return [piece for piece in np.split(ranked, ends) if len(piece)]
     made: list[np.ndarray] = []
     start, longest = 0, 0.0
-    for place, seconds in enumerate(durations[order].tolist()):
+    for place, seconds in enumerate(durations[ranked].tolist()):
         wider = max(longest, seconds)
         if place > start and (place - start == batch_size or wider * (place - start + 1) > limit):
-            made.append(order[start:place])
+            made.append(ranked[start:place])
             start, wider = place, seconds
         longest = wider
-    return [*made, order[start:]] if len(order) else made
+    return [*made, ranked[start:]] if len(ranked) else made

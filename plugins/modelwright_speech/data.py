@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,7 +16,8 @@ from modelwright_speech.augment import Augmenter
 from modelwright_speech.checks import Problems, Twins, clipped_note, table_row, token_reason
 from modelwright_speech.config import SpeechConfig
 from modelwright_speech.cutting import with_cuts
-from modelwright_speech.datasets import Clip, Clips, Kept, TrainClips
+from modelwright_speech.datasets import Budget, Clip, Clips, Kept, TrainClips
+from modelwright_speech.language import Bigram
 from modelwright_speech.reading import Reading, read
 from modelwright_speech.sources import find
 from modelwright_speech.tokens import Tokens
@@ -27,6 +26,8 @@ from modelwright_speech.utterances import SPLITS, Layout
 __all__ = ["Clips", "Known", "TrainClips", "find_facts", "load", "tokens_of"]
 
 GIB = 2**30
+PAIRS = 50_000
+"""Pairs of words that the facts keep without being asked: some megabytes."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def load(
     config: SpeechConfig,
     *,
     seed: int,
-    known: Known | None = None,
+    known: Known | Facts | None = None,
     frames_per_second: float | None = None,
     own_tokens: bool = False,
 ) -> Datasets:
@@ -63,9 +64,9 @@ def load(
 
     Args:
         seed: of the cuts, and of what the embedded data say.
-        known: None for a new run: every split is read and checked at once, so that a broken file does not show after
-            hours of training. With it, each split is read when first asked for, and what is noticed then joins the
-            notes.
+        known: what the facts of a run say, or these facts. None, or empty facts, for a new run: every split is read
+            and checked at once, so that a broken file does not show after hours of training. Else each split is read
+            when first asked for, and what is noticed then joins the notes.
         frames_per_second: that the model gives: a text that does not fit into them is bad. None: it has no such limit.
         own_tokens: the model brings its own tokens, so that no letter is foreign to it.
 
@@ -74,6 +75,7 @@ def load(
         DataError: sound or text is missing or broken (with `known`, some only when a split is asked for).
     """
     data = config.data
+    known = Known.of(known) if isinstance(known, Facts) else known
     notes: list[str] = []
     if data.name == "spoken":
         if data.path or data.split:
@@ -97,9 +99,9 @@ def load(
 def find_facts(dataset: Dataset, config: SpeechConfig, *, own_tokens: bool = False) -> Facts:
     """What model and codec need to know of the training utterances.
 
-    values: tokens (`Tokens.settings()`; none with `own_tokens`), rate, words (of the training texts, sorted), bigrams
-    ([word, word, count]; where `evaluate.language` asks for them; "" stands for a text's start and end), utterances,
-    seconds, longest (seconds).
+    values: tokens (`Tokens.settings()`; none with `own_tokens`), rate, words (of the training texts, sorted), bigram
+    (word -> next word -> count, as `language.Bigram` takes it; of large sets only where `evaluate.language` asks for
+    it), utterances, seconds, longest (seconds).
 
     Args:
         dataset: the train split as `load` gives it.
@@ -116,9 +118,9 @@ def find_facts(dataset: Dataset, config: SpeechConfig, *, own_tokens: bool = Fal
     }
     if not own_tokens:
         values["tokens"] = tokens_of(texts, config).settings()
-    if config.evaluate.language == "bigram":
-        counts = Counter(pair for text in texts for pair in pairwise(["", *text.split(), ""]))
-        values["bigrams"] = [[*pair, count] for pair, count in sorted(counts.items())]
+    pairs = Bigram.counted(texts).settings()["pairs"]
+    if config.evaluate.language == "bigram" or sum(map(len, pairs.values())) <= PAIRS:
+        values["bigram"] = pairs
     return Facts(values)
 
 
@@ -152,10 +154,10 @@ def _spoken(config: SpeechConfig, *, seed: int, notes: list[str]) -> Datasets:
     for split in SPLITS:
         if not counts[split]:
             continue
-        kept = Kept(float("inf"))
+        kept = Kept(Budget(float("inf")))
         clips: list[Clip] = []
         for place, line in enumerate(lines[split]):
-            samples = said.samples[start + place]
+            samples = said.samples[start + place].astype(np.float32) / 32768
             kept.add(place, samples)
             name = f"spoken/{split}[{place}]"
             clips.append(Clip(name, line.text, line.voice, len(samples) / data.rate, _kept_whole))
@@ -188,7 +190,7 @@ class _Reader:
         self._config = config
         self._layout = layout
         self._notes = notes
-        self._limit = config.data.memory * GIB
+        self._budget = Budget(config.data.memory * GIB)
         self._own_tokens = own_tokens
         self._tokens = known.tokens if known else None
         self._frames_per_second = None if own_tokens else frames_per_second
@@ -197,25 +199,27 @@ class _Reader:
     def all(self) -> dict[Split, Clips]:
         """Every split; one error names what is bad in all of them."""
         problems = Problems()
-        readings: dict[Split, Reading] = {split: self._read(split, problems) for split in self._layout}
+        readings = self._read(self._layout, problems)
         self._judge(problems)
         return {split: self._made(split, reading) for split, reading in readings.items()}
 
     def one(self, split: Split) -> Clips:
         """One split."""
         problems = Problems()
-        reading = self._read(split, problems)
+        readings = self._read({split: self._layout[split]}, problems)
         self._judge(problems)
-        return self._made(split, reading)
+        return self._made(split, readings[split])
 
-    def _read(self, split: Split, problems: Problems) -> Reading:
-        found = self._layout[split]
-        if not found.utterances and not found.bad:
-            raise DataError(f"the {split} split has no utterance: check data.path")
-        longest = self._config.data.longest if split == "train" else None
-        kept = Kept(self._limit)
-        reading = read(found, self._config.data.rate, kept, problems, longest=longest)
-        self._limit = kept.left
+    def _read(self, layout: Layout, problems: Problems) -> dict[Split, Reading]:
+        data = self._config.data
+        for split, found in layout.items():
+            if not found.utterances and not found.bad:
+                raise DataError(f"the {split} split has no utterance: check data.path")
+        readings = read(layout, data.rate, self._budget, problems, longest=data.longest)
+        return {split: self._sayable(reading, problems) for split, reading in readings.items()}
+
+    def _sayable(self, reading: Reading, problems: Problems) -> Reading:
+        """Without the texts that the model cannot write."""
         if self._own_tokens or not reading.clips:
             return reading.without([])
         if self._tokens is None:

@@ -35,25 +35,36 @@ class Clip:
     open: Callable[[], np.ndarray]
 
 
-class Kept:
-    """Decoded sound in memory, as much as fits.
+@dataclass
+class Budget:
+    """Memory for decoded sound, over all splits.
 
     Attributes:
         left: bytes that are free.
         full: a sound did not fit.
     """
 
-    def __init__(self, limit: float) -> None:
-        self.left = limit
-        self.full = False
+    left: float
+    full: bool = False
+
+
+class Kept:
+    """Decoded sound in memory, as much as fits.
+
+    Args:
+        budget: what there is for this and others.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
         self._chunks: list[Tensor] = []
         self._used = 0
         self._places: dict[int, tuple[int, int, int]] = {}
 
     def add(self, index: int, samples: np.ndarray) -> bool:
         """Keeps a sound, float32 (samples,); False: it does not fit any more."""
-        if self.full or samples.nbytes > self.left:
-            self.full = True
+        if self._budget.full or samples.nbytes > self._budget.left:
+            self._budget.full = True
             return False
         if not self._chunks or self._used + len(samples) > len(self._chunks[-1]):
             self._trim()
@@ -62,7 +73,8 @@ class Kept:
         end = self._used + len(samples)
         self._chunks[-1].numpy()[self._used : end] = samples
         self._places[index] = (len(self._chunks) - 1, self._used, end)
-        self._used, self.left = end, self.left - samples.nbytes
+        self._used = end
+        self._budget.left -= samples.nbytes
         return True
 
     def close(self, slots: Sequence[int]) -> Kept:
@@ -107,7 +119,7 @@ class Clips:
         self.clips = list(clips)
         self.rate = rate
         self.durations = np.array([clip.seconds for clip in self.clips], dtype=np.float64)
-        self._kept = kept or Kept(0)
+        self._kept = kept or Kept(Budget(0))
 
     def __len__(self) -> int:
         return len(self.clips)

@@ -1,19 +1,20 @@
-"""Opens every sound of a split once: to check it, to learn its length, and to keep it where memory allows."""
+"""Opens every sound once: to check it, to learn its length, and to keep it where memory allows."""
 
 from __future__ import annotations
 
 import functools
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from modelwright.data import Split
 from modelwright.errors import DataError
 from modelwright_speech.checks import Heard, Problems, heard, text_reason
-from modelwright_speech.datasets import Clip, Kept
+from modelwright_speech.datasets import Budget, Clip, Kept
 from modelwright_speech.tokens import normalised
 from modelwright_speech.utterances import Found, Problem, Utterance
 
@@ -52,39 +53,46 @@ class Reading:
         )
 
 
-def read(found: Found, rate: int, kept: Kept, problems: Problems, *, longest: float | None) -> Reading:
-    """Opens every sound of a split once.
+def read(
+    layout: Mapping[Split, Found], rate: int, budget: Budget, problems: Problems, *, longest: float
+) -> dict[Split, Reading]:
+    """Opens every sound of some splits once; an archive in one pass, whatever splits lie in it.
 
     Args:
         rate: samples per second.
-        kept: receives decoded sound until it is full; from then on it is only checked.
+        budget: memory for decoded sound; when it is used up, sound is only checked.
         problems: receives what cannot be used.
-        longest: seconds that an utterance may last; None: any.
+        longest: seconds that an utterance may last in training.
 
     Raises:
         DataError: an archive breaks off.
     """
-    problems.bad += found.bad
-    problems.looked_at += len(found.bad) + len(found.utterances)
+    utterances = [utterance for found in layout.values() for utterance in found.utterances]
+    splits: list[Split] = [split for split, found in layout.items() for _ in found.utterances]
+    readings: dict[Split, Reading] = {split: Reading(Kept(budget)) for split in layout}
     bad: dict[int, Problem] = {}
     known: dict[int, Heard] = {}
     sayable: list[int] = []
-    for slot, utterance in enumerate(found.utterances):
+    for slot, utterance in enumerate(utterances):
         if reason := text_reason(utterance.text):
             bad[slot] = (utterance.told, reason)
         else:
             sayable.append(slot)
-    for slot, samples, what in _heard(found.utterances, sayable, rate, longest):
+    limits = [longest if split == "train" else None for split in splits]
+    for slot, samples, what in _heard(utterances, sayable, rate, limits):
         if what.reason:
-            bad[slot] = (found.utterances[slot].told, what.reason)
+            bad[slot] = (utterances[slot].told, what.reason)
             continue
         known[slot] = what
         if samples is not None:
-            kept.add(slot, samples)
+            readings[splits[slot]].kept.add(slot, samples)
+    problems.looked_at += len(utterances)
+    for found in layout.values():
+        problems.bad += found.bad
+        problems.looked_at += len(found.bad)
     problems.bad += [bad[slot] for slot in sorted(bad)]  # an archive is read in its own order
-    reading = Reading(kept)
     for slot in sorted(known):
-        utterance = found.utterances[slot]
+        utterance, reading = utterances[slot], readings[splits[slot]]
         clip = Clip(
             utterance.where,
             normalised(utterance.text or ""),
@@ -96,21 +104,21 @@ def read(found: Found, rate: int, kept: Kept, problems: Problems, *, longest: fl
         reading.slots.append(slot)
         reading.told.append(utterance.told)
         reading.heard.append(known[slot])
-    if kept.full:
-        for store in {id(utterance.store): utterance.store for utterance in found.utterances}.values():
+    if budget.full:
+        for store in {id(utterance.store): utterance.store for utterance in utterances}.values():
             store.ready()
-    return reading
+    return readings
 
 
 def _heard(
-    utterances: Sequence[Utterance], slots: Sequence[int], rate: int, longest: float | None
+    utterances: Sequence[Utterance], slots: Sequence[int], rate: int, longest: Sequence[float | None]
 ) -> Iterator[tuple[int, np.ndarray | None, Heard]]:
     """Each slot with its sound (None: it cannot be read) and what is in it; always in the same order."""
     workers = min(WORKERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     waiting: deque[tuple[int, Future[tuple[np.ndarray | None, Heard]]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         for slot, data in _files(utterances, slots):
-            waiting.append((slot, pool.submit(_listen, utterances[slot], data, rate, longest)))
+            waiting.append((slot, pool.submit(_listen, utterances[slot], data, rate, longest[slot])))
             if len(waiting) > 2 * workers:  # sound that waits takes memory
                 first, future = waiting.popleft()
                 yield first, *future.result()

@@ -91,7 +91,7 @@ class Spoken:
 
     Attributes:
         lines: what was said.
-        samples: of each, float32 at the rate asked for; a view of one array.
+        samples: of each, int16 at the rate asked for; views of one array.
         folder: where the set is kept.
     """
 
@@ -171,9 +171,7 @@ def speak(lines: Sequence[Line], rate: int) -> Spoken:
 
 def _cut(lines: Sequence[Line], kept: tuple[np.ndarray, np.ndarray], folder: Path) -> Spoken:
     sound, ends = kept
-    floats = sound.astype(np.float32)
-    floats /= 32768
-    return Spoken(list(lines), np.split(floats, ends[:-1]), folder)
+    return Spoken(list(lines), np.split(sound, ends[:-1]), folder)
 
 
 def _roots() -> Iterator[Path]:
