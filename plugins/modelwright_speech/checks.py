@@ -89,18 +89,19 @@ def text_reason(text: str | None) -> str:
     return "" if text and normalised(text) else "it has no text"
 
 
-def token_reason(text: str, seconds: float, tokens: Tokens, frames_per_second: float | None) -> str:
-    """Why a model that writes `tokens` cannot learn or reach a text; "": it can.
+def letters_reason(text: str, tokens: Tokens) -> str:
+    """Why a model that writes `tokens` cannot write a text; "": it can."""
+    missing = " ".join(sorted(tokens.missing(text)))
+    return f"its text has {missing}, which no training text has" if missing else ""
+
+
+def frames_reason(text: str, seconds: float, tokens: Tokens, frames_per_second: float) -> str:
+    """Why a text cannot be aligned with its sound, which would make CTC's loss infinite; "": it can.
 
     Args:
-        text: normalised.
-        frames_per_second: that the model gives; None: any number of characters fits into any sound.
+        text: of letters that `tokens` have.
+        frames_per_second: that the model gives.
     """
-    if missing := tokens.missing(text):
-        letters = " ".join(sorted(missing))
-        return f"its text has {letters} that no training text has"
-    if frames_per_second is None:
-        return ""
     frames, needed = int(seconds * frames_per_second), frames_needed(tokens.encode(text))
     if needed <= frames:
         return ""

@@ -31,13 +31,16 @@ def with_cuts(layout: Layout, wanted: Mapping[Split, float], *, seed: int, notes
     speakers = [utterance.speaker or "" for utterance in whole.utterances]
     # Parts of one recording sound alike: they stay together too.
     files = [utterance.where.partition(" from ")[0] for utterance in whole.utterances]
-    named = len(set(speakers) - {""}) > len(lacking) and all(speakers)
+    own = {utterance.speaker for split in layout if split != "train" for utterance in layout[split].utterances}
+    shared = bool((own - {None}) & set(speakers))  # then the data are about known voices, and so is what is cut
+    named = len(set(speakers)) > len(lacking) and all(speakers) and not shared
     groups = speakers if named else files
     if len(set(groups)) <= len(lacking):
         groups = [str(row) for row in range(len(groups))]
     rows = cut(groups, lacking, seed=seed)
     counts = ", ".join(f"{split} {len(rows[split])}" for split in SPLITS if split in rows)
-    how = "by whole speakers" if named else "without regard to speakers, who are not known or too few"
+    why = "whom the data's own splits share" if shared else "who are not known or too few"
+    how = "by whole speakers" if named else f"without regard to speakers, {why}"
     notes.append(f"splits cut from the training utterances by seed {seed}, {how}: {counts}")
     made: Layout = dict(layout)
     for split, mine in rows.items():

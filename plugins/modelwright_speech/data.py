@@ -11,9 +11,10 @@ import numpy as np
 
 from modelwright.data import Dataset, Datasets, Facts, Split
 from modelwright.errors import ConfigError, DataError
+from modelwright.listings import some
 from modelwright_speech import spoken
 from modelwright_speech.augment import Augmenter
-from modelwright_speech.checks import Problems, Twins, clipped_note, table_row, token_reason
+from modelwright_speech.checks import Problems, Twins, clipped_note, frames_reason, letters_reason, table_row
 from modelwright_speech.config import SpeechConfig
 from modelwright_speech.cutting import with_cuts
 from modelwright_speech.datasets import Budget, Clip, Clips, Kept, TrainClips
@@ -216,19 +217,30 @@ class _Reader:
             if not found.utterances and not found.bad:
                 raise DataError(f"the {split} split has no utterance: check data.path")
         readings = read(layout, data.rate, self._budget, problems, longest=data.longest)
-        return {split: self._sayable(reading, problems) for split, reading in readings.items()}
+        return {split: self._writable(split, reading, problems) for split, reading in readings.items()}
 
-    def _sayable(self, reading: Reading, problems: Problems) -> Reading:
-        """Without the texts that the model cannot write."""
+    def _writable(self, split: Split, reading: Reading, problems: Problems) -> Reading:
+        """Without the texts that the model cannot write or, for training, not be taught."""
         if self._own_tokens or not reading.clips:
             return reading.without([])
         if self._tokens is None:
             self._tokens = tokens_of([clip.text for clip in reading.clips], self._config)
         gone: list[int] = []
+        tight: list[str] = []
         for row, clip in enumerate(reading.clips):
-            if reason := token_reason(clip.text, clip.seconds, self._tokens, self._frames_per_second):
+            reason = letters_reason(clip.text, self._tokens)
+            if not reason and self._frames_per_second is not None:
+                reason = frames_reason(clip.text, clip.seconds, self._tokens, self._frames_per_second)
+                if reason and split != "train":  # leaving it out would flatter the score
+                    tight.append(clip.name)
+                    continue
+            if reason:
                 problems.bad.append((reading.told[row], reason))
                 gone.append(row)
+        if tight:
+            self._notes.append(
+                f"{split}: {len(tight):,} texts do not fit into the frames of their sound ({some(tight)}); they count"
+            )
         return reading.without(gone)
 
     def _judge(self, problems: Problems) -> None:
