@@ -1,15 +1,15 @@
 """Long recordings in overlapping windows, and what the model gives for them as one. Knows numpy only.
 
-A model hears the edges of a window without what lies beyond them. So each window answers only for its middle: two that
-overlap are cut in the middle of what they have in common. Windows begin at whole frames, and what is joined is the
-sequence of frames of the whole recording: decoding and time stamps need not know that there were windows.
+A model hears the edges of a window without what lies beyond them: two that overlap are cut in the middle of what they
+have in common. Windows begin at whole frames, and what is joined is the sequence of frames of the whole recording:
+decoding and time stamps need not know that there were windows.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,19 +20,11 @@ EXCLUDED = -100.0
 """Natural log of what counts as impossible."""
 
 
-@dataclass(frozen=True)
-class Region:
-    """A window of a recording, in samples.
-
-    Attributes:
-        start, stop: what the model hears, from, to before.
-        left, right: what it answers for; these of all windows lie side by side and make up the recording.
-    """
+class Region(NamedTuple):
+    """A window of a recording, in samples: from, to before."""
 
     start: int
     stop: int
-    left: int
-    right: int
 
 
 def regions(n: int, rate: int, window: float, overlap: float, *, hop: int = 1) -> list[Region]:
@@ -53,13 +45,13 @@ def regions(n: int, rate: int, window: float, overlap: float, *, hop: int = 1) -
     starts = [0]
     if n > length:
         starts = [*range(0, n - length, step), -((length - n) // hop) * hop]
-    return [_region(starts, place, length, n, hop) for place in range(len(starts))]
+    return [Region(start, min(n, start + length)) for start in starts]
 
 
 def cut(
     blocks: Iterable[np.ndarray], rate: int, window: float, overlap: float, *, hop: int = 1
-) -> Iterator[tuple[Region, np.ndarray]]:
-    """The windows of a recording that comes in blocks, as `regions` gives them, each with its samples.
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The windows of a recording that comes in blocks, as `regions` gives them: where each starts, and its samples.
 
     At most two windows and a block are in memory.
 
@@ -71,70 +63,44 @@ def cut(
     """
     length, step = _sizes(rate, window, overlap, hop)
     held: list[np.ndarray] = []
-    first, seen, done = 0, 0, 0
+    start, first, seen = 0, 0, 0
     for block in blocks:
         held.append(block)
         seen += len(block)
-        # Once the window after the next one is sure to begin at its usual place, so is the next one's answer.
-        while seen > (done + 1) * step + length:
-            held = [np.concatenate(held)]
-            starts = [place * step for place in range(done + 2)]
-            region = _region(starts, done, length, seen, hop)
-            yield region, held[0][region.start - first : region.stop - first]
+        while seen > start + length:  # so this window is not the last one
+            known = np.concatenate(held)
+            yield start, known[start - first : start - first + length]
             # The last window may reach back to just behind this one's start.
-            held, first, done = [held[0][region.start - first :]], region.start, done + 1
+            held, first, start = [known[start - first :]], start, start + step
     rest = np.concatenate(held) if held else np.zeros(0, np.float32)
-    for region in regions(seen, rate, window, overlap, hop=hop)[done:]:
-        yield region, rest[region.start - first : region.stop - first]
+    last = regions(seen, rate, window, overlap, hop=hop)[-1]
+    yield last.start, rest[last.start - first :]
 
 
-def kept(log_probs: np.ndarray, region: Region, *, hop: int, last: bool = False) -> np.ndarray:
-    """The frames that a window answers for.
-
-    A model that gives fewer frames than fit into the samples leaves some out where windows do not overlap: these are
-    surely blank, so that what follows keeps its time.
-
-    Args:
-        log_probs: (frames, tokens), of the window.
-        region: the window.
-        hop: samples per frame.
-        last: there is no further window: all frames to the end are kept, none are added.
-    """
-    first = (region.left - region.start) // hop
-    if last:
-        return log_probs[first:]
-    stop = (region.right - region.start) // hop
-    found = log_probs[first:stop]
-    if missing := stop - first - len(found):
-        blank = np.full((missing, log_probs.shape[1]), EXCLUDED, log_probs.dtype)
-        blank[:, BLANK] = 0.0
-        found = np.concatenate([found, blank])
-    return found
-
-
-def joined(parts: Sequence[np.ndarray], regions: Sequence[Region], *, hop: int) -> np.ndarray:
+def joined(parts: Sequence[np.ndarray], starts: Sequence[int]) -> np.ndarray:
     """Log-probabilities of the whole recording, (frames, tokens), from those of its windows.
 
-    Raises:
-        ValueError: there are not as many parts as windows.
+    A model that gives fewer frames than fit into the samples may leave a gap where windows do not overlap: it is filled
+    with frames that are surely blank, so that what follows keeps its time.
+
+    Args:
+        parts: (frames, tokens) of each window, in order; at least one.
+        starts: the frame of the whole at which each begins (its first sample, divided by the samples per frame).
     """
-    ends = len(regions) - 1
-    each = [
-        kept(part, region, hop=hop, last=place == ends)
-        for place, (part, region) in enumerate(zip(parts, regions, strict=True))
-    ]
-    return np.concatenate(each)
-
-
-def _region(starts: Sequence[int], place: int, length: int, n: int, hop: int) -> Region:
-    def between(before: int) -> int:
-        """Where a window hands over to the next one."""
-        return (starts[before] + length + starts[before + 1]) // 2 // hop * hop
-
-    start = starts[place]
-    left = between(place - 1) if place else 0
-    right = between(place) if place + 1 < len(starts) else n
-    return Region(start, min(n, start + length), left, right)
+    found: list[np.ndarray] = []
+    done = 0  # frames of the whole that are settled
+    for place, (part, start) in enumerate(zip(parts, starts, strict=True)):
+        if start > done:
+            blank = np.full((start - done, part.shape[1]), EXCLUDED, part.dtype)
+            blank[:, BLANK] = 0.0
+            found.append(blank)
+            done = start
+        end = start + len(part)
+        stop = end if place + 1 == len(parts) else min(end, (end + starts[place + 1]) // 2)
+        kept = part[done - start : max(done, stop) - start]
+        found.append(kept)
+        done += len(kept)
+    return np.concatenate(found)
 
 
 def _sizes(rate: int, window: float, overlap: float, hop: int) -> tuple[int, int]:
