@@ -28,7 +28,9 @@ MOST = 40
 CHUNK = 1024
 """Frames whose tokens are chosen at a time."""
 TIDY = 256
-"""Searched frames after which prefixes that lead nowhere are dropped."""
+"""Searched frames after which the text so far is settled, but for its end."""
+HORIZON = 100
+"""Tokens of that end: what is heard now may still change them."""
 STRONGEST = 100.0
 """The most that a single word may be given or lose, natural log."""
 
@@ -173,7 +175,7 @@ class Beam:
             scale += math.log(best)
             searched += 1
             if searched % TIDY == 0:
-                anchor = _tidied(anchor, beam)
+                anchor, beam = _tidied(anchor, beam)
         return beam, scale
 
     def _extended(
@@ -229,16 +231,17 @@ class Beam:
             probabilities = np.exp(np.asarray(log_probs[first : first + CHUNK], np.float64))
             blanks = probabilities[:, BLANK].tolist()
             probabilities[:, mute] = 0.0
-            order = np.argsort(-probabilities, axis=1, kind="stable")[:, :count]
-            ranked = np.take_along_axis(probabilities, order, axis=1)
-            tried = (ranked >= self.least) & (ranked > 0)
-            tried[:, 0] = ranked[:, 0] > 0  # a frame that is sure of nothing still says something
-            most = int(tried.sum(axis=1).max())
-            order, ranked = order[:, :most], ranked[:, :most]
-            for blank, numbers, values, many in zip(
-                blanks, order.tolist(), ranked.tolist(), tried.sum(axis=1).tolist(), strict=True
-            ):
-                yield blank, list(zip(numbers[:many], values[:many], strict=True))
+            tried = probabilities >= max(self.least, np.finfo(np.float64).tiny)
+            best = probabilities.argmax(axis=1)
+            rows = np.arange(len(best))
+            tried[rows, best] = probabilities[rows, best] > 0  # a frame that is sure of nothing still says something
+            frames, numbers = np.nonzero(tried)
+            values = probabilities[frames, numbers]
+            order = np.lexsort((-values, frames))
+            ranked = list(zip(numbers[order].tolist(), values[order].tolist(), strict=True))
+            stops = np.cumsum(tried.sum(axis=1)).tolist()
+            for blank, start, stop in zip(blanks, [0, *stops[:-1]], stops, strict=True):
+                yield blank, ranked[start : min(stop, start + count)]
 
     # What is known beforehand -------------------------------------------------------------------------------------
 
@@ -346,18 +349,38 @@ def _ids(prefix: _Prefix) -> list[int]:
     return ids[::-1]
 
 
-def _tidied(anchor: _Prefix, beam: list[_Prefix]) -> _Prefix:
-    """Drops what no prefix of the beam comes from; gives the last prefix that all come from, from which to go on."""
-    alive: set[_Prefix] = set()
+def _tidied(anchor: _Prefix, beam: list[_Prefix]) -> tuple[_Prefix, list[_Prefix]]:
+    """Settles what lies `HORIZON` tokens back as the best prefix has it, and lets go of all that leads elsewhere.
+
+    Otherwise two ways to hear an early word, as probable as each other, would share the beam until the end.
+
+    Args:
+        anchor: what all prefixes come from.
+        beam: the best first.
+
+    Returns:
+        The next anchor, and the prefixes that come from it.
+    """
+    settled = beam[0]
+    for _ in range(HORIZON):
+        if settled is anchor or settled.parent is None:
+            break
+        settled = settled.parent
+    kept: list[_Prefix] = []
+    alive: set[_Prefix] = {settled}
     for prefix in beam:
+        way: list[_Prefix] = []
         each: _Prefix | None = prefix
         while each is not None and each is not anchor and each not in alive:
-            alive.add(each)
+            way.append(each)
             each = each.parent
-    for prefix in (anchor, *alive):
-        prefix.following = {
-            token: child for token, child in prefix.following.items() if child is None or child in alive
-        }
-    while len(ways := [child for child in anchor.following.values() if child is not None]) == 1 and anchor not in beam:
-        anchor = ways[0]
-    return anchor
+        if each in alive:
+            kept.append(prefix)
+            alive.update(way)
+    for prefix in alive:
+        prefix.following = {token: way for token, way in prefix.following.items() if way is None or way in alive}
+    above = settled.parent
+    while above is not None and settled is not anchor:
+        above.following = {}
+        above = above.parent if above is not anchor else None
+    return settled, kept

@@ -131,6 +131,19 @@ def test_tidying_changes_nothing(seed):
     assert found[0] == found[1] == found[2]
 
 
+def test_what_lies_far_back_is_settled_and_the_beam_free_again(monkeypatch):
+    log_probs = np.concatenate(
+        [heard("aa", doubt="bb", share=0.45), heard("ab" * 40), heard("aa", doubt="bb", share=0.45)]
+    )
+    found = Beam(TOKENS, width=4).hypotheses(log_probs)
+    monkeypatch.setattr(module, "TIDY", 10)
+    monkeypatch.setattr(module, "HORIZON", 8)
+    settled = Beam(TOKENS, width=4).hypotheses(log_probs)
+    assert settled[0].text == found[0].text
+    assert {each.text[:-2] for each in settled} == {found[0].text[:-2]}
+    assert {each.text[-2:] for each in settled} == {"aa", "ab", "ba", "bb"}
+
+
 def test_a_sharp_model_is_read_as_best_path_reads_it():
     log_probs = scores(1, 500, TOKENS.size, sharp=40.0)
     assert Beam(TOKENS).search(log_probs) == TOKENS.decode(greedy(log_probs)[0])
