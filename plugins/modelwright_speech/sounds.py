@@ -177,7 +177,10 @@ class _File:
 def _part(offset: float, duration: float | None, rate: int, frames: int) -> tuple[int, int]:
     """First frame and number of frames of a piece, as far as there are some."""
     start = min(round(offset * rate), frames)
-    return start, frames - start if duration is None else min(round(duration * rate), frames - start)
+    left = frames - start
+    # Durations are rounded: what little is left after one belongs to it, lest the last word lose its end.
+    whole = duration is None or (duration + CUT_OFF) * rate >= left
+    return start, left if whole else round(duration * rate)
 
 
 @contextmanager
