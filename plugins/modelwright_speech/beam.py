@@ -104,7 +104,7 @@ class Beam:
     bonus: float = 0.0
     least: float = 1e-4
     sure: float = 0.9995
-    floor: float = 1e-6
+    floor: float = 1e-8
 
     def __post_init__(self) -> None:
         if self.width < 1:
