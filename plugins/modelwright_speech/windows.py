@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,7 +20,8 @@ EXCLUDED = -100.0
 """Natural log of what counts as impossible."""
 
 
-class Region(NamedTuple):
+@dataclass(frozen=True)
+class Region:
     """A window of a recording, in samples: from, to before."""
 
     start: int
@@ -50,8 +51,8 @@ def regions(n: int, rate: int, window: float, overlap: float, *, hop: int = 1) -
 
 def cut(
     blocks: Iterable[np.ndarray], rate: int, window: float, overlap: float, *, hop: int = 1
-) -> Iterator[tuple[int, np.ndarray]]:
-    """The windows of a recording that comes in blocks, as `regions` gives them: where each starts, and its samples.
+) -> Iterator[tuple[Region, np.ndarray]]:
+    """The windows of a recording that comes in blocks, as `regions` gives them, each with its samples.
 
     At most two windows and a block are in memory.
 
@@ -69,15 +70,15 @@ def cut(
         seen += len(block)
         while seen > start + length:  # so this window is not the last one
             known = np.concatenate(held)
-            yield start, known[start - first : start - first + length]
+            yield Region(start, start + length), known[start - first : start - first + length]
             # The last window may reach back to just behind this one's start.
             held, first, start = [known[start - first :]], start, start + step
     rest = np.concatenate(held) if held else np.zeros(0, np.float32)
     last = regions(seen, rate, window, overlap, hop=hop)[-1]
-    yield last.start, rest[last.start - first :]
+    yield last, rest[last.start - first :]
 
 
-def joined(parts: Sequence[np.ndarray], starts: Sequence[int]) -> np.ndarray:
+def joined(parts: Sequence[np.ndarray], regions: Sequence[Region], *, hop: int) -> np.ndarray:
     """Log-probabilities of the whole recording, (frames, tokens), from those of its windows.
 
     A model that gives fewer frames than fit into the samples may leave a gap where windows do not overlap: it is filled
@@ -85,8 +86,13 @@ def joined(parts: Sequence[np.ndarray], starts: Sequence[int]) -> np.ndarray:
 
     Args:
         parts: (frames, tokens) of each window, in order; at least one.
-        starts: the frame of the whole at which each begins (its first sample, divided by the samples per frame).
+        regions: the windows, which begin at whole frames.
+        hop: samples per frame of the model.
+
+    Raises:
+        ValueError: there are not as many parts as windows.
     """
+    starts = [region.start // hop for region in regions]
     found: list[np.ndarray] = []
     done = 0  # frames of the whole that are settled
     for place, (part, start) in enumerate(zip(parts, starts, strict=True)):

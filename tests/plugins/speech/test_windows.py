@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelwright.errors import ConfigError
-from modelwright_speech.windows import cut, joined, regions
+from modelwright_speech.windows import Region, cut, joined, regions
 
 
 @st.composite
@@ -49,7 +49,7 @@ def test_what_is_joined_is_the_whole(shape, more):
     whole = np.arange(2 * (-(-n // hop) + more), dtype=np.float32).reshape(-1, 2)
     found = regions(n, rate, window, overlap, hop=hop)
     parts = [whole[each.start // hop : -(-each.stop // hop) + more].copy() for each in found]
-    np.testing.assert_array_equal(joined(parts, [each.start // hop for each in found]), whole)
+    np.testing.assert_array_equal(joined(parts, found, hop=hop), whole)
 
 
 @settings(deadline=None, max_examples=100)
@@ -60,9 +60,9 @@ def test_windows_of_blocks_are_those_of_the_whole(shape, lengths):
     blocks = np.split(samples, np.cumsum(lengths)[:-1]) if lengths else []
     found = list(cut(blocks, rate, window, overlap, hop=hop))
     expected = regions(len(samples), rate, window, overlap, hop=hop)
-    assert [(start, start + len(part)) for start, part in found] == expected
-    for start, part in found:
-        np.testing.assert_array_equal(part, samples[start : start + len(part)])
+    assert [region for region, _ in found] == expected
+    for region, part in found:
+        np.testing.assert_array_equal(part, samples[region.start : region.stop])
 
 
 def test_windows_come_as_soon_as_they_are_heard():
@@ -74,17 +74,19 @@ def test_windows_come_as_soon_as_they_are_heard():
             read += 100
             yield np.zeros(100, np.float32)
 
-    for start, part in cut(blocks(), 100, 10.0, 2.0, hop=4):
-        assert read - start - len(part) <= 100
+    for region, part in cut(blocks(), 100, 10.0, 2.0, hop=4):
+        assert len(part) == region.stop - region.start
+        assert read - region.stop <= 100
 
 
 def test_where_windows_overlap_each_gives_a_half():
-    found = joined([np.zeros((10, 2)), np.ones((10, 2))], [0, 6])
+    found = joined([np.zeros((10, 2)), np.ones((10, 2))], [Region(0, 50), Region(30, 80)], hop=5)
     assert found[:, 0].tolist() == [0] * 8 + [1] * 8
 
 
 def test_a_frame_that_the_model_leaves_out_is_blank():
-    found = joined([np.full((4, 3), -1.0, np.float32), np.full((4, 3), -2.0, np.float32)], [0, 6])
+    parts = [np.full((4, 3), -1.0, np.float32), np.full((4, 3), -2.0, np.float32)]
+    found = joined(parts, [Region(0, 60), Region(60, 120)], hop=10)
     assert found.dtype == np.float32
     assert found[:, 0].tolist() == [-1.0] * 4 + [0.0] * 2 + [-2.0] * 4
     assert (found[4:6, 1:] < -50).all()
@@ -92,7 +94,7 @@ def test_a_frame_that_the_model_leaves_out_is_blank():
 
 def test_each_window_has_its_part():
     with pytest.raises(ValueError, match="zip"):
-        joined([np.zeros((4, 3))], [0, 4])
+        joined([np.zeros((4, 3))], [Region(0, 4), Region(4, 8)], hop=1)
 
 
 @pytest.mark.parametrize(("window", "overlap", "hop"), [(4.0, 4.0, 1), (4.0, 5.0, 1), (2.0, 0.0, 1000)])
