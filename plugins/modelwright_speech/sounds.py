@@ -179,8 +179,9 @@ def _part(offset: float, duration: float | None, rate: int, frames: int) -> tupl
     start = min(round(offset * rate), frames)
     left = frames - start
     # Durations are rounded: what little is left after one belongs to it, lest the last word lose its end.
-    whole = duration is None or (duration + CUT_OFF) * rate >= left
-    return start, left if whole else round(duration * rate)
+    if duration is None or (duration + CUT_OFF) * rate >= left:
+        return start, left
+    return start, round(duration * rate)
 
 
 @contextmanager

@@ -46,8 +46,10 @@ def find(data: SpeechData, *, notes: list[str]) -> Layout:
         layout = manifest.find(paths, notes=notes)
     else:
         made: list[Layout] = []
-        for path in (each for given in paths for each in _entered(given)):
-            usual = split_called(path.name[: -len(archive_suffix(path)) or None]) if len(paths) > 1 else None
+        places = [each for given in paths for each in _entered(given)]
+        for path in places:
+            # A name says something where it tells places apart.
+            usual = split_called(path.name[: -len(archive_suffix(path)) or None]) if len(places) > 1 else None
             made.append(FINDERS[data.name](Tree(open_store(path)), split=usual, notes=notes))
         layout = joined(made)
     return _as_listed(layout, Path(data.split).expanduser(), notes=notes) if data.split else layout
