@@ -91,7 +91,7 @@ def text_reason(text: str | None) -> str:
 
 def letters_reason(text: str, tokens: Tokens) -> str:
     """Why a model that writes `tokens` cannot write a text; "": it can."""
-    missing = " ".join(sorted(tokens.missing(text)))
+    missing = ", ".join("a space" if letter == " " else letter for letter in sorted(tokens.missing(text)))
     return f"its text has {missing}, which no training text has" if missing else ""
 
 

@@ -64,6 +64,8 @@ RATE = (130, 200)
 """Words per minute."""
 PITCH = (25, 75)
 """espeak-ng's own scale, 0 to 99."""
+SETS = 8
+"""Sets that stay in the cache; those used longest ago go. One of 3,000 utterances takes some 90 MB."""
 VOLUME = 60
 """Of 200; at its usual 100 some voices clip."""
 
@@ -192,7 +194,11 @@ def _kept(folder: Path) -> tuple[np.ndarray, np.ndarray] | None:
         return None
     sound, _ = soundfile.read(folder / "sound.flac", dtype="int16")
     ends = np.cumsum(index["samples"])
-    return (sound, ends) if len(ends) and ends[-1] == len(sound) else None
+    if not len(ends) or ends[-1] != len(sound):
+        return None
+    with suppress(OSError):
+        os.utime(folder)
+    return sound, ends
 
 
 def _keep(folder: Path, sound: np.ndarray, ends: np.ndarray, rate: int) -> None:
@@ -212,6 +218,10 @@ def _keep(folder: Path, sound: np.ndarray, ends: np.ndarray, rate: int) -> None:
             aside.rename(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+    with suppress(OSError):  # others may be at it too
+        sets = sorted(folder.parent.glob("spoken-*"), key=lambda each: each.stat().st_mtime, reverse=True)
+        for old in sets[SETS:]:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _render(lines: Sequence[Line], rate: int) -> tuple[np.ndarray, np.ndarray]:

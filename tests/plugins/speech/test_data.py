@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 from tests.plugins.speech.sounds_made import RATE, config, encoded, lines, loaded, manifest, tone, write
@@ -86,7 +88,9 @@ def test_letters_that_training_never_saw(tmp_path):
     rows = [{"path": f"wav/{n}.wav", "text": "word" if n < 10 else "wörd ñ", "split": "test" if n > 8 else "train"}
             for n in range(12)]  # fmt: skip
     write(tmp_path, {**files, "all.jsonl": lines(rows)})
-    with pytest.raises(DataError, match=r"2 of 12 utter.*10\.wav \(.*line 11\): its text has   ñ ö, which no training"):
+    with pytest.raises(
+        DataError, match=r"2 of 12 utter.*10\.wav \(.*line 11\): its text has a space, ñ, ö, which no training"
+    ):
         loaded("manifest", tmp_path)
     sets = loaded("manifest", tmp_path, on_bad="skip")
     assert len(sets["test"]) == 1
@@ -190,6 +194,15 @@ def test_training_sound_is_changed_and_its_plain_is_not(tmp_path):
     assert plain.targets == {"text": "word a", "speaker": "s3"}
     with pytest.raises(ValueError, match="read-only"):
         plain.raw[0] = 1
+
+
+@pytest.mark.parametrize("memory", [0.0, 1.0])
+def test_a_worker_with_a_copy_gives_the_same(tmp_path, memory):
+    write(tmp_path / "set.tar.xz", manifest(12))
+    train = loaded("manifest", tmp_path / "set.tar.xz", memory=memory, valid=0.0, test=0.0)["train"]
+    copy = pickle.loads(pickle.dumps(train))
+    for index in (7, 3):
+        assert np.array_equal(copy[Key(1, 2, 3, index)].raw, train[Key(1, 2, 3, index)].raw)
 
 
 def test_memory_for_some_changes_nothing_but_speed(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 
@@ -112,6 +113,17 @@ def test_a_cache_that_cannot_be_written_is_elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(spoken, "_roots", lambda: iter([tmp_path / "file"]))
     with pytest.raises(DataError, match="set XDG_CACHE_HOME or TMPDIR"):
         spoken.speak(lines(), 8000)
+
+
+@pytest.mark.once
+def test_sets_used_long_ago_go(cache, monkeypatch):
+    monkeypatch.setattr(spoken, "SETS", 2)
+    first, second = (spoken.speak(lines({"train": count}), 8000).folder for count in (1, 2))
+    os.utime(second, (0, 0))
+    third = spoken.speak(lines({"train": 3}), 8000).folder
+    assert first.exists()
+    assert third.exists()
+    assert not second.exists()
 
 
 @pytest.mark.once
