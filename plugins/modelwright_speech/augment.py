@@ -5,6 +5,7 @@ Everything drawn comes from the key, so an utterance is changed alike in any bat
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -26,8 +27,10 @@ DIRECT = (0.0, 12.0)
 """dB by which the direct sound is louder than a synthetic room's echo, from, to."""
 LONGEST_ROOM = 1.0
 """Seconds of a room's response that are used."""
-COLOUR = (0.0, 2.0)
-"""Exponent of made noise: power falls with the frequency to this power; 0 white, 1 pink, 2 brown."""
+COLOURS = (0.0, 0.5, 1.0, 1.5, 2.0)
+"""Exponents of made noise: power falls with the frequency to this power; 0 white, 1 pink, 2 brown."""
+MADE = 1 << 18
+"""Samples of made noise, of which each sound gets a stretch: to make it anew would take longer than all else."""
 LONGEST_NOISE = 60.0
 """Seconds of each noise recording that are used."""
 
@@ -87,10 +90,10 @@ class Augmenter:
 
     def _with_noise(self, samples: np.ndarray, snr: float, rng: np.random.Generator) -> np.ndarray:
         if self._noises:
-            noise = _stretch(self._noises[int(rng.integers(len(self._noises)))], len(samples), rng)
+            noise = self._noises[int(rng.integers(len(self._noises)))]
         else:
-            noise = coloured(rng, len(samples), float(rng.uniform(*COLOUR)))
-        return mixed(samples, noise, snr)
+            noise = _made(COLOURS[int(rng.integers(len(COLOURS)))])
+        return mixed(samples, _stretch(noise, len(samples), rng), snr)
 
 
 # What changes --------------------------------------------------------------------------------------------------------
@@ -116,12 +119,19 @@ def coloured(rng: np.random.Generator, size: int, exponent: float) -> np.ndarray
     """Noise whose power falls with the frequency to the power of `exponent`: float32, (size,)."""
     length = fast_size(size)
     spectrum = rng.standard_normal(2 * (length // 2 + 1), dtype=np.float32).view(np.complex64)
-    frequencies = np.arange(len(spectrum), dtype=np.float32)
-    frequencies[0] = 1
+    # Flat below 50 Hz (at 16 kHz): else what nobody hears would have most of the power.
+    frequencies = np.maximum(np.arange(len(spectrum), dtype=np.float32), length / 320)
     shape = frequencies ** np.float32(-exponent / 2)
     shape[0] = 0
     noise = np.fft.irfft(spectrum * shape, length)[:size].astype(np.float32)
     return noise / np.float32(np.abs(noise).max(initial=1e-9))
+
+
+@functools.cache
+def _made(exponent: float) -> np.ndarray:
+    noise = coloured(generator("noise", round(4 * exponent)), MADE, exponent)
+    noise.flags.writeable = False
+    return noise
 
 
 def synthetic_room(rng: np.random.Generator, rate: int) -> np.ndarray:
