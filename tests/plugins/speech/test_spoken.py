@@ -116,6 +116,13 @@ def test_a_cache_that_cannot_be_written_is_elsewhere(tmp_path, monkeypatch):
 
 
 @pytest.mark.once
+def test_every_voice_is_another(cache):
+    voices = [voice for each in spoken.VOICES.values() for voice in each]
+    said = spoken.speak([spoken.Line("one two three", voice, 160, 50) for voice in voices], 16000)
+    assert len({samples.tobytes() for samples in said.samples}) == len(voices) == len(set(voices))
+
+
+@pytest.mark.once
 def test_sets_used_long_ago_go(cache, monkeypatch):
     monkeypatch.setattr(spoken, "SETS", 2)
     first, second = (spoken.speak(lines({"train": count}), 8000).folder for count in (1, 2))
