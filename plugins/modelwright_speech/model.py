@@ -130,7 +130,18 @@ def published(settings: SpeechModel) -> dict[str, Any]:
     facts: dict[str, Any] = {"network": json.loads(_text(folder / "config.json"))}
     if settings.name == WHISPER:
         facts["tokenizer"] = _text(folder / "tokenizer.json")
+        facts["network"]["prompt"] = _prompt(folder, facts["tokenizer"])
     return facts
+
+
+def _prompt(folder: Path, tokenizer: str) -> list[int]:
+    """What begins every text of a Whisper: generation_config.json says whether it knows several languages."""
+    from modelwright_speech.whisper import prompt
+
+    path = folder / "generation_config.json"
+    said: dict[str, Any] = json.loads(_text(path)) if path.is_file() else {}
+    multilingual = bool(said.get("is_multilingual", "lang_to_id" in said))
+    return prompt(tokenizer, language=str(said.get("language") or "en"), multilingual=multilingual)
 
 
 def _text(path: Path) -> str:
