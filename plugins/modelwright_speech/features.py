@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -61,16 +60,22 @@ class LogMel(nn.Module):
         bins: size of the Fourier transform: a power of two that leaves no band without a frequency.
     """
 
+    shape: Tensor
     bands: Tensor
+    padded: Tensor
+    first: Tensor
+    cosine: Tensor
+    sine: Tensor
+    second: Tensor
+    folded: Tensor
 
     def __init__(self, rate: int, mels: int) -> None:
         super().__init__()
         self.rate, self.mels = rate, mels
         self.window, self.hop = window_of(rate), hop_of(rate)
         self.bins, bands = _bands(rate, mels, least=self.window)
-        self.register_buffer("shape", torch.hann_window(self.window), persistent=False)
-        self.register_buffer("bands", bands, persistent=False)
-        for name, value in _steps(self.bins, bands).items():
+        shape = torch.hann_window(self.window)
+        for name, value in {"shape": shape, "bands": bands, **_steps(self.bins, bands, shape)}.items():
             self.register_buffer(name, value, persistent=False)
 
     def frames(self, lengths: Tensor) -> Tensor:
@@ -88,8 +93,7 @@ class LogMel(nn.Module):
             keep_frames: (B, F) bool, keep_mels: (B, mels) bool: false where SpecAugment blanks (Park et al. 2019).
         """
         lengths = lengths.clamp(max=samples.shape[1])
-        framed = self._framed(samples * inside(lengths, samples.shape[1]))
-        mel = torch.log(self._power(framed * cast("Tensor", self.shape)) + FLOOR)
+        mel = torch.log(self._power(samples * inside(lengths, samples.shape[1])) + FLOOR)
         frames = self.frames(lengths)
         valid = inside(frames, mel.shape[1])[:, :, None]
         count = frames[:, None, None]
@@ -102,31 +106,32 @@ class LogMel(nn.Module):
             features = features * keep_mels[:, None, :]
         return features, frames
 
-    def _framed(self, samples: Tensor) -> Tensor:
-        """(B, S) -> (B, F, window)."""
-        if not _exporting():
-            return samples.unfold(1, self.window, self.hop)
-        count = (samples.shape[1] - self.window) // self.hop + 1
-        starts = self.hop * torch.arange(count, device=samples.device)
-        return samples[:, starts[:, None] + torch.arange(self.window, device=samples.device)]
-
-    def _power(self, framed: Tensor) -> Tensor:
-        """(B, F, window) -> power in each mel band, (B, F, mels)."""
+    def _power(self, samples: Tensor) -> Tensor:
+        """(B, S) -> power in each mel band, (B, F, mels)."""
         if _exporting():
-            return self._in_steps(framed)
-        spectrum = torch.view_as_real(torch.fft.rfft(framed.float(), self.bins))
+            return self._in_steps(samples)
+        framed = samples.unfold(1, self.window, self.hop).float() * self.shape
+        spectrum = torch.view_as_real(torch.fft.rfft(framed, self.bins))
         return spectrum.square().sum(dim=-1) @ self.bands
 
-    def _in_steps(self, framed: Tensor) -> Tensor:
+    def _in_steps(self, samples: Tensor) -> Tensor:
         """The same by two small transforms, along n1 and n2 of n = n1 * wide + n2."""
-        high, wide = _factors(self.bins)
-        padded = F.pad(framed, (0, self.bins - self.window)).unflatten(2, (high, wide))
-        first = padded.transpose(2, 3) @ cast("Tensor", self.first)  # (B, F, wide, 2 x half)
-        real, imaginary = first.transpose(2, 3).chunk(2, dim=2)  # (B, F, half, wide)
-        cosine, sine = cast("Tensor", self.cosine), cast("Tensor", self.sine)
-        turned = torch.cat([real * cosine - imaginary * sine, real * sine + imaginary * cosine], dim=3)
-        real, imaginary = (turned @ cast("Tensor", self.second)).chunk(2, dim=3)
-        return (real * real + imaginary * imaginary).flatten(2) @ cast("Tensor", self.folded)
+        real, imaginary = (self.first @ self._framed(samples)).chunk(2, dim=2)  # (B, F, half, wide)
+        turned = torch.cat(
+            [real * self.cosine - imaginary * self.sine, real * self.sine + imaginary * self.cosine], dim=3
+        )
+        real, imaginary = (turned @ self.second).chunk(2, dim=3)
+        return (real * real + imaginary * imaginary).flatten(2) @ self.folded
+
+    def _framed(self, samples: Tensor) -> Tensor:
+        """Frames times their window, (B, F, n1, wide): hops beside each other, since picking single samples is slow."""
+        _, wide = _factors(self.bins)
+        hops, rest = -(-self.window // self.hop), len(self.padded)
+        count = (samples.shape[1] - self.window) // self.hop + 1
+        cut = F.pad(samples, (0, hops * self.hop))[:, : (count - 1 + hops) * self.hop].unflatten(1, (-1, self.hop))
+        framed = torch.cat([cut[:, place : place + count] for place in range(hops)], dim=2)
+        framed = F.pad(framed, (0, rest - hops * self.hop)) if rest > hops * self.hop else framed[:, :, :rest]
+        return (framed * self.padded).unflatten(2, (-1, wide))
 
 
 def _exporting() -> bool:
@@ -152,7 +157,7 @@ def _bands(rate: int, mels: int, *, least: int) -> tuple[int, Tensor]:
         bins *= 2
 
 
-def _steps(bins: int, bands: Tensor) -> dict[str, Tensor]:
+def _steps(bins: int, bands: Tensor, shape: Tensor) -> dict[str, Tensor]:
     """Constants of the transform in two steps.
 
     A real signal's spectrum is symmetric, so of the first step's `high` results the first half and one are enough: what
@@ -160,7 +165,8 @@ def _steps(bins: int, bands: Tensor) -> dict[str, Tensor]:
     """
     high, wide = _factors(bins)
     half = high // 2 + 1
-    n1, n2, k1, k2 = (torch.arange(each, dtype=torch.float64) for each in (high, wide, half, wide))
+    rows = -(-len(shape) // wide)  # beyond the window everything is zero
+    n1, n2, k1, k2 = (torch.arange(each, dtype=torch.float64) for each in (rows, wide, half, wide))
     angle = -2 * math.pi * torch.outer(n1, k1) / high
     turn = -2 * math.pi * torch.outer(k1, n2) / bins
     second = -2 * math.pi * torch.outer(n2, k2) / wide
@@ -175,7 +181,8 @@ def _steps(bins: int, bands: Tensor) -> dict[str, Tensor]:
                 seen.add(frequency)
                 folded[row * wide + column] = bands[frequency]
     return {
-        "first": torch.cat([angle.cos(), angle.sin()], dim=1).float(),
+        "padded": F.pad(shape, (0, rows * wide - len(shape))),
+        "first": torch.cat([angle.cos(), angle.sin()], dim=1).T.contiguous().float(),
         "cosine": turn.cos().float(),
         "sine": turn.sin().float(),
         "second": torch.cat([torch.cat([real, imaginary], dim=1), torch.cat([-imaginary, real], dim=1)]).float(),
