@@ -121,7 +121,7 @@ class LogMel(nn.Module):
             [real * self.cosine - imaginary * self.sine, real * self.sine + imaginary * self.cosine], dim=3
         )
         real, imaginary = (turned @ self.second).chunk(2, dim=3)
-        return (real * real + imaginary * imaginary).flatten(2) @ self.folded
+        return (real * real + imaginary * imaginary).flatten(2)[:, :, : len(self.folded)] @ self.folded
 
     def _framed(self, samples: Tensor) -> Tensor:
         """Frames times their window, (B, F, n1, wide): hops beside each other, since picking single samples is slow."""
@@ -180,6 +180,7 @@ def _steps(bins: int, bands: Tensor, shape: Tensor) -> dict[str, Tensor]:
             if frequency not in seen:  # of two equal ones, the first
                 seen.add(frequency)
                 folded[row * wide + column] = bands[frequency]
+    folded = folded[: half * wide - wide // 2]  # the last half row stands elsewhere, too
     return {
         "padded": F.pad(shape, (0, rows * wide - len(shape))),
         "first": torch.cat([angle.cos(), angle.sin()], dim=1).T.contiguous().float(),
