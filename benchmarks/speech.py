@@ -156,7 +156,8 @@ def scored(run: Path, split: str) -> dict[str, dict[str, float | None]]:
         task.facts = facts
         data = data or task.datasets()
         model, _ = load_model(task, run, config, torch.device("cpu"), warn=print)
-        scores = evaluate(task, task.served(model).eval(), data[split], batch_size=config.evaluate.batch_size)
+        network, size = task.served(model).eval(), config.evaluate.batch_size
+        scores = evaluate(task, network, data[split], batch_size=size, resamples=1000, seed=0)
         wer = scores.metrics["wer"]
         found[name] = {**wer.as_json(), "cer": scores.metrics["cer"].value, "exact": scores.metrics["exact"].value}
     return found
