@@ -20,8 +20,11 @@ from torchaudio.functional import melscale_fbanks
 
 WINDOW, HOP = 0.025, 0.010
 """Seconds of one frame, and between two."""
-FLOOR = 1e-6
+FLOOR = 1e-10
 """Added to the power in a mel band before the logarithm: the sound of nothing."""
+RANGE = 14.0
+"""Natural log of the power, 61 dB: what is further below an utterance's loudest band counts as silent. Digital silence
+would else lie so deep that pauses alone made the mean, and a recording of several sentences another world than one."""
 LEAST = 1e-2
 """Added to the variance of a band: one that never changes says nothing and is not blown up."""
 NARROW, FEW, MANY = 8000, 40, 80
@@ -96,6 +99,8 @@ class LogMel(nn.Module):
         mel = torch.log(self._power(samples * inside(lengths, samples.shape[1])) + FLOOR)
         frames = self.frames(lengths)
         valid = inside(frames, mel.shape[1])[:, :, None]
+        loudest = torch.where(valid, mel, math.log(FLOOR)).amax(dim=(1, 2), keepdim=True)
+        mel = torch.maximum(mel, loudest - RANGE)
         count = frames[:, None, None]
         mean = (mel * valid).sum(dim=1, keepdim=True) / count
         centred = (mel - mean) * valid
