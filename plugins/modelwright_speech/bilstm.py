@@ -13,6 +13,34 @@ from modelwright_speech.conv import STRIDES, Front, halved
 from modelwright_speech.features import LogMel, inside
 
 
+def _run(lstm: nn.LSTM, x: Tensor) -> Tensor:
+    """(B, T, size) -> (B, T, width).
+
+    For torch's exporter an LSTM is a loop over its frames, unrolled for minutes: ONNX's own operator stands in for it,
+    which takes the gates in another order.
+    """
+    if not torch.compiler.is_exporting():
+        return lstm(x)[0]
+    weights = (lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.bias_ih_l0, lstm.bias_hh_l0)
+    inputs, states, first, second = (_gates(each)[None] for each in weights)
+    batch, frames, width = x.shape[0], x.shape[1], lstm.hidden_size
+    found = torch.onnx.ops.symbolic_multi_out(
+        "LSTM",
+        (x.transpose(0, 1), inputs, states, torch.cat([first, second], dim=1)),
+        attrs={"hidden_size": width},
+        dtypes=(x.dtype,) * 3,
+        shapes=((frames, 1, batch, width), (1, batch, width), (1, batch, width)),
+        version=14,
+    )
+    return found[0].squeeze(1).transpose(0, 1)
+
+
+def _gates(weights: Tensor) -> Tensor:
+    """Input, forget, cell, output, as torch has them -> input, output, forget, cell."""
+    entered, forgotten, cell, given = weights.chunk(4)
+    return torch.cat([entered, given, forgotten, cell])
+
+
 class Layer(nn.Module):
     """One LSTM forwards and one backwards; their outputs side by side, normalised."""
 
@@ -25,8 +53,8 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, turned: Tensor) -> Tensor:
         """(B, T, size) -> (B, T, 2 x width); `turned` int64 (B, T): where each frame lies in the reversed utterance."""
-        ahead, _ = self.forwards(x)
-        back, _ = self.backwards(_taken(x, turned))
+        ahead = _run(self.forwards, x)
+        back = _run(self.backwards, _taken(x, turned))
         return self.dropout(self.norm(torch.cat([ahead, _taken(back, turned)], dim=2)))
 
 
