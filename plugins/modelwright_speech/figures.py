@@ -107,31 +107,40 @@ def confusions(pairs: Sequence[Sequence[Pair]], *, most: int = CONFUSED) -> list
 
 def worst_grid(evaluated: Evaluated, rows: Sequence[int], pairs: Sequence[Sequence[Pair]], *, rate: int) -> Canvas:
     """Spectrograms with both texts below them."""
-    lines = [-(-len(each) // WIDE) for each in pairs]
-    heights = [1.5 + 0.45 * count for count in lines]
-    canvas = Canvas(figsize=(9, sum(heights)), layout="constrained")
-    grid: list[Axes] = canvas.subplots(len(rows), 1, squeeze=False, height_ratios=heights).ravel().tolist()
+    heights = [size for each in pairs for size in (1.3, 0.42 * -(-len(each) // WIDE))]
+    canvas = Canvas(figsize=(9, sum(heights) + 0.4 * len(rows)), layout="constrained")
+    grid: list[Axes] = canvas.subplots(len(heights), 1, squeeze=False, height_ratios=heights).ravel().tolist()
     dataset: Any = getattr(evaluated.dataset, "plain", evaluated.dataset)
-    for axes, row, words in zip(grid, rows, pairs, strict=True):
+    for place, (row, words) in enumerate(zip(rows, pairs, strict=True)):
+        above, below = grid[2 * place], grid[2 * place + 1]
         index = int(evaluated.measured.ids[row])
         samples = np.asarray(dataset[Key(0, 0, 1, index)].raw)
         seconds = len(samples) / rate
-        axes.imshow(
-            spectrogram(samples, rate), origin="lower", aspect="auto", cmap="Greys", extent=(0, seconds, 0, rate / 2000)
-        )
-        axes.set_ylabel("kHz", fontsize=7)
-        axes.tick_params(labelsize=6)
+        extent = (0, seconds, 0, rate / 2000)
+        above.imshow(spectrogram(samples, rate), origin="lower", aspect="auto", cmap="Greys", extent=extent)
+        above.set_ylabel("kHz", fontsize=7)
+        above.tick_params(labelsize=6)
         speaker = evaluated.measured["speaker"][row]
         name = f"utterance {index}{f', {speaker}' if speaker else ''}, {seconds:.1f} s"
-        axes.set_title(_plain(name), fontsize=7, loc="left", color=INK)
-        for place, pair in enumerate(words):
-            line, column = divmod(place, WIDE)
-            x = (column + 0.5) / WIDE
-            y = -0.35 - 0.62 * line
-            color = INK if pair.right else RED
-            axes.text(x, y, _plain(pair.true), transform=axes.transAxes, ha="center", fontsize=7, color=color)
-            axes.text(x, y - 0.22, _plain(pair.said), transform=axes.transAxes, ha="center", fontsize=7, color=color)
+        above.set_title(_plain(name), fontsize=7, loc="left", color=INK)
+        _texts(below, words)
     return canvas
+
+
+def _texts(axes: Axes, words: Sequence[Pair]) -> None:
+    """Both texts, word under word, in as many lines as they need."""
+    lines = max(-(-len(words) // WIDE), 1)
+    axes.set(xlim=(0, WIDE), ylim=(2 * lines, 0))
+    axes.set_axis_off()
+    for place, pair in enumerate(words):
+        line, column = divmod(place, WIDE)
+        for side, text in enumerate(pair):
+            y = 2 * line + 0.8 * side + 0.6
+            axes.text(column + 0.5, y, _plain(text), ha="center", va="center", fontsize=7, color=_color(pair))
+
+
+def _color(pair: Pair) -> str:
+    return INK if pair.right else RED
 
 
 def spectrogram(samples: np.ndarray, rate: int) -> np.ndarray:

@@ -27,6 +27,8 @@ OWN = ("conv-ctc", "bilstm-ctc", "conformer-ctc")
 WAV2VEC, WHISPER = "wav2vec2", "whisper"
 TUNED = (WAV2VEC, WHISPER)
 """Networks of transformers: fine-tuned from a local folder."""
+PUBLISHED_RATE = 16000
+"""Samples per second that these have heard."""
 NAMES = (*OWN, *TUNED)
 HEAD = "head"
 """Name of the layer that gives the logits."""
@@ -82,6 +84,10 @@ def build(config: SpeechConfig, facts: Facts) -> nn.Module:
     """
     settings = config.model
     check(settings)
+    if settings.name in TUNED and config.data.rate != PUBLISHED_RATE:
+        raise ConfigError(
+            f"model.name={settings.name} hears {PUBLISHED_RATE} samples a second: set data.rate={PUBLISHED_RATE}"
+        )
     model = _make(config, facts)
     if settings.freeze:
         for name, parameter in model.named_parameters():
@@ -127,7 +133,7 @@ def published(settings: SpeechModel) -> dict[str, Any]:
     if settings.name not in TUNED:
         return {}
     folder = Path(str(settings.pretrained)).expanduser()
-    facts: dict[str, Any] = {"network": json.loads(_text(folder / "config.json"))}
+    facts: dict[str, Any] = {"network": _json(folder / "config.json")}
     if settings.name == WHISPER:
         facts["tokenizer"] = _text(folder / "tokenizer.json")
         facts["network"]["prompt"] = _prompt(folder, facts["tokenizer"])
@@ -139,9 +145,17 @@ def _prompt(folder: Path, tokenizer: str) -> list[int]:
     from modelwright_speech.whisper import prompt
 
     path = folder / "generation_config.json"
-    said: dict[str, Any] = json.loads(_text(path)) if path.is_file() else {}
+    said = _json(path) if path.is_file() else {}
     multilingual = bool(said.get("is_multilingual", "lang_to_id" in said))
     return prompt(tokenizer, language=str(said.get("language") or "en"), multilingual=multilingual)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(_text(path))
+    except ValueError as error:
+        raise ConfigError(f"model.pretrained: {path} holds no JSON ({error}): fetch it again") from error
+    return cast("dict[str, Any]", found)
 
 
 def _text(path: Path) -> str:
