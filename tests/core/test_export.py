@@ -193,6 +193,18 @@ def test_the_older_exporter_helps_out_and_that_is_said(tmp_path, older):
     assert Graph(tmp_path / "model.onnx").inputs[0].shape == (Size("time"),)
 
 
+def test_a_model_may_say_itself_why_it_has_no_graph(tmp_path):
+    class Talker(Listener):
+        def forward(self, sound: Tensor, mark: Tensor) -> dict[str, Tensor]:
+            if torch.compiler.is_exporting():
+                raise ExportError("it writes one word after the other: use the run itself")
+            return super().forward(sound, mark)
+
+    with pytest.raises(ExportError, match=r"\Ait writes one word after the other: use the run itself\Z"):
+        write_graph(hearing(), Talker(), Sounds(16, 16, 16), tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_model_that_neither_exporter_takes_is_told(tmp_path, monkeypatch):
     def refuse(*arguments: Any, dynamo: bool, **further: Any) -> None:
         raise RuntimeError("newer" if dynamo else "older")

@@ -129,8 +129,10 @@ def _export(export: Export, path: Path) -> str:
             assert program is not None
             program.save(path, external_data=large)
             return "dynamo"
-    except Exception as error:  # noqa: BLE001 - exporters fail in as many ways as there are models
-        reason = reason_of(error)
+    except Exception as error:
+        if (declared := _declared(error)) is not None:
+            raise declared from error
+        reason = reason_of(error)  # exporters fail in as many ways as there are models
     try:
         with quiet():
             torch.onnx.export(served, example, path, dynamo=False, opset_version=17, dynamic_axes=axes, **names)
@@ -140,6 +142,15 @@ def _export(export: Export, path: Path) -> str:
         ) from error
     export.warn(f"exported with torch's older exporter, since the newer one failed: {reason}")
     return "torchscript"
+
+
+def _declared(error: BaseException | None) -> ExportError | None:
+    """What the model itself said, in raising it, of why it has no graph; exporters wrap that in errors of their own."""
+    while error is not None:
+        if isinstance(error, ExportError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _dims(inputs: Sequence[Input]) -> tuple[dict[int, Any], ...]:

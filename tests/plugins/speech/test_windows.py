@@ -1,0 +1,105 @@
+"""Windows make up the recording, and what is joined is what the whole would have given."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modelwright.errors import ConfigError
+from modelwright_speech.windows import Region, cut, joined, regions
+
+
+@st.composite
+def shapes_made(draw):
+    """Samples, rate, seconds of a window and of the overlap, samples per frame."""
+    rate, hop = draw(st.sampled_from([10, 16, 50])), draw(st.integers(1, 12))
+    window = draw(st.floats(2 * hop / rate, 20))
+    # Rounded to whole frames, the window loses up to one and the overlap gains up to one.
+    overlap = draw(st.floats(0, 0.95)) * max(0.0, window - 3 * hop / rate)
+    return draw(st.integers(0, 3000)), rate, window, overlap, hop
+
+
+shapes = shapes_made()
+
+
+@settings(deadline=None, max_examples=150)
+@given(shapes)
+def test_windows_cover_the_recording_and_overlap_as_asked(shape):
+    n, rate, window, overlap, hop = shape
+    found = regions(n, rate, window, overlap, hop=hop)
+    assert (found[0].start, found[-1].stop) == (0, n)
+    assert all(each.start % hop == 0 and each.stop - each.start <= window * rate for each in found)
+    for one, other in pairwise(found):
+        assert one.start < other.start
+        assert one.stop - other.start >= overlap * rate - 1e-6
+    assert (len(found) == 1) == (n <= int(window * rate) // hop * hop)
+    if len(found) > 1:
+        assert found[-1].stop - found[-1].start > int(window * rate) // hop * hop - hop
+
+
+@settings(deadline=None, max_examples=150)
+@given(shapes, st.integers(0, 2))
+def test_what_is_joined_is_the_whole(shape, more):
+    """The frames of a window are those of its samples; a model may give some more at its end."""
+    n, rate, window, overlap, hop = shape
+    whole = np.arange(2 * (-(-n // hop) + more), dtype=np.float32).reshape(-1, 2)
+    found = regions(n, rate, window, overlap, hop=hop)
+    parts = [whole[each.start // hop : -(-each.stop // hop) + more].copy() for each in found]
+    np.testing.assert_array_equal(joined(parts, found, hop=hop), whole)
+
+
+@settings(deadline=None, max_examples=100)
+@given(shapes, st.lists(st.integers(0, 400), max_size=30))
+def test_windows_of_blocks_are_those_of_the_whole(shape, lengths):
+    _, rate, window, overlap, hop = shape
+    samples = np.arange(sum(lengths), dtype=np.float32)
+    blocks = np.split(samples, np.cumsum(lengths)[:-1]) if lengths else []
+    found = list(cut(blocks, rate, window, overlap, hop=hop))
+    expected = regions(len(samples), rate, window, overlap, hop=hop)
+    assert [region for region, _ in found] == expected
+    for region, part in found:
+        np.testing.assert_array_equal(part, samples[region.start : region.stop])
+
+
+def test_windows_come_as_soon_as_they_are_heard():
+    read = 0
+
+    def blocks():
+        nonlocal read
+        for _ in range(1000):
+            read += 100
+            yield np.zeros(100, np.float32)
+
+    for region, part in cut(blocks(), 100, 10.0, 2.0, hop=4):
+        assert len(part) == region.stop - region.start
+        assert read - region.stop <= 100
+
+
+def test_where_windows_overlap_each_gives_a_half():
+    found = joined([np.zeros((10, 2)), np.ones((10, 2))], [Region(0, 50), Region(30, 80)], hop=5)
+    assert found[:, 0].tolist() == [0] * 8 + [1] * 8
+
+
+def test_a_frame_that_the_model_leaves_out_is_blank():
+    parts = [np.full((4, 3), -1.0, np.float32), np.full((4, 3), -2.0, np.float32)]
+    found = joined(parts, [Region(0, 60), Region(60, 120)], hop=10)
+    assert found.dtype == np.float32
+    assert found[:, 0].tolist() == [-1.0] * 4 + [0.0] * 2 + [-2.0] * 4
+    assert (found[4:6, 1:] < -50).all()
+
+
+def test_each_window_has_its_part():
+    with pytest.raises(ValueError, match="zip"):
+        joined([np.zeros((4, 3))], [Region(0, 4), Region(4, 8)], hop=1)
+
+
+@pytest.mark.parametrize(("window", "overlap", "hop"), [(4.0, 4.0, 1), (4.0, 5.0, 1), (2.0, 0.0, 1000)])
+def test_windows_that_do_not_advance_are_refused(window, overlap, hop):
+    with pytest.raises(ConfigError, match=rf"window={window} and evaluate.overlap={overlap} leave no step"):
+        regions(10_000, 100, window, overlap, hop=hop)
+    with pytest.raises(ConfigError, match="make the overlap shorter"):
+        next(cut([], 100, window, overlap, hop=hop))
