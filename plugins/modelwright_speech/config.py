@@ -17,7 +17,8 @@ class SpeechData(DataConfig):
     rate: Annotated[int, Field(ge=4000, le=48000)] = 16000
     """Samples per second that the model hears; whatever is read is resampled to it once."""
     valid: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Share of the training utterances kept for validation where the data have no such split; whole speakers, if known."""
+    """Share of the training utterances kept for validation where the data have no such split; whole speakers, where
+    they are known."""
     test: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share kept for the test where the data have no such split; whole speakers, where they are known."""
     utterances: Annotated[int, Field(ge=20, le=1_000_000)] = 3000

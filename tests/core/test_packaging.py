@@ -37,6 +37,8 @@ def requirements(lines: list[str]) -> dict[str, Requirement]:
 BASE = requirements(PROJECT["dependencies"])
 EXTRAS = {extra: requirements(lines) for extra, lines in PROJECT["optional-dependencies"].items()}
 EXTRAS["detection"] |= EXTRAS["detection-permissive"]
+FURTHER = {"modelwright_risk": "lightgbm", "modelwright_speech": "speech-demo"}
+"""Plugins with a part that has an extra of its own: a teacher, the voices of the embedded data."""
 GROUPS = {group: requirements(lines) for group, lines in PYPROJECT["dependency-groups"].items()}
 
 
@@ -138,8 +140,8 @@ def imported(package: Path) -> dict[str, str]:
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
 def test_what_is_imported_is_declared(package):
     extra = {point: module for module, point in PROJECT["entry-points"]["modelwright"].items()}.get(package.name)
-    # The core's part for tests of plugins is the only one that needs an extra; the risk plugin's teacher has its own.
-    declared = {**BASE, **EXTRAS[extra or "testing"], **(EXTRAS["lightgbm"] if extra == "risk" else {})}
+    # The core's part for tests of plugins is the only one that needs an extra.
+    declared = {**BASE, **EXTRAS[extra or "testing"], **EXTRAS.get(FURTHER.get(package.name, ""), {})}
     undeclared = {name: f for name, f in imported(package).items() if DISTRIBUTIONS.get(name, name) not in declared}
     assert undeclared == {}
 
