@@ -121,12 +121,19 @@ class LogMel(nn.Module):
 
     def _in_steps(self, samples: Tensor) -> Tensor:
         """The same by two small transforms, along n1 and n2 of n = n1 * wide + n2."""
-        real, imaginary = (self.first @ self._framed(samples)).chunk(2, dim=2)  # (B, F, half, wide)
+        framed = self._framed(samples)
+        batch, count, _, wide = framed.shape
+        half, many = len(self.first) // 2, len(self.folded)
+        both = _product("ij,bfjk->bfik", self.first, framed, (batch, count, 2 * half, wide))
+        real, imaginary = both.chunk(2, dim=2)
         turned = torch.cat(
             [real * self.cosine - imaginary * self.sine, real * self.sine + imaginary * self.cosine], dim=3
         )
-        real, imaginary = (turned @ self.second).chunk(2, dim=3)
-        return (real * real + imaginary * imaginary).flatten(2)[:, :, : len(self.folded)] @ self.folded
+        rows = batch * count * half
+        both = _product("ri,ij->rj", turned.reshape(rows, 2 * wide), self.second, (rows, 2 * wide))
+        real, imaginary = both.chunk(2, dim=1)
+        power = (real * real + imaginary * imaginary).reshape(batch * count, half * wide)[:, :many]
+        return _product("ri,ij->rj", power, self.folded, (batch * count, self.mels)).reshape(batch, count, self.mels)
 
     def _framed(self, samples: Tensor) -> Tensor:
         """Frames times their window, (B, F, n1, wide): hops beside each other, since picking single samples is slow."""
@@ -142,6 +149,17 @@ class LogMel(nn.Module):
 def _exporting() -> bool:
     """Whether a graph is being written, by either of torch's exporters."""
     return torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()
+
+
+def _product(equation: str, a: Tensor, b: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """A product of matrices as ONNX's Einsum, which no quantizer puts into 8 bits, as they would a MatMul.
+
+    These are no weights that were learnt but a transform, and quiet bands would drown in its rounding.
+    """
+    if torch.compiler.is_exporting() and torch.onnx.is_in_onnx_export():
+        attributes = {"equation": equation}
+        return torch.onnx.ops.symbolic("Einsum", (a, b), attrs=attributes, dtype=a.dtype, shape=shape, version=12)
+    return torch.einsum(equation, a, b)
 
 
 def _factors(bins: int) -> tuple[int, int]:

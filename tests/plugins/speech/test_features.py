@@ -97,3 +97,18 @@ def test_a_rows_masks_do_not_depend_on_its_neighbours():
     together = blanked(draws, torch.tensor([60, 70, 80, 90]), size=90, width=0.3)
     alone = blanked(draws[1:2], torch.tensor([70]), size=70, width=0.3)
     assert torch.equal(together[1, :70], alone[0])
+
+
+@pytest.mark.once
+def test_no_quantizer_finds_the_transform_in_the_graph(tmp_path):
+    import onnx
+
+    samples, sizes = sounds((8000, 4000, 2000))
+    dims = ({0: torch.export.Dim("batch", min=1), 1: torch.export.Dim("samples", min=800)},)
+    dims = (*dims, {0: torch.export.Dim("batch", min=1)})
+    torch.onnx.export(LogMel(RATE, 40).eval(), (samples, sizes), dynamo=True, dynamic_shapes=dims, verbose=False).save(
+        tmp_path / "model.onnx"
+    )
+    operators = {node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node}
+    assert "Einsum" in operators
+    assert not operators & {"MatMul", "Gemm", "Conv"}
