@@ -21,6 +21,7 @@ PROJECT = PYPROJECT["project"]
 PACKAGES = [ROOT / folder for folder in PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]]
 PLUGINS = [package for package in PACKAGES if package.parent.name == "plugins"]
 DISTRIBUTIONS = {
+    "espeakng_loader": "espeakng-loader",
     "PIL": "pillow",
     "faster_coco_eval": "faster-coco-eval",
     "sklearn": "scikit-learn",
