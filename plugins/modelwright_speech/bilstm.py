@@ -21,8 +21,8 @@ def _run(lstm: nn.LSTM, x: Tensor) -> Tensor:
     """
     if not torch.compiler.is_exporting():
         return lstm(x)[0]
-    weights = (lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.bias_ih_l0, lstm.bias_hh_l0)
-    inputs, states, first, second = (_gates(each)[None] for each in weights)
+    names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+    inputs, states, first, second = (_gates(lstm.get_parameter(name))[None] for name in names)
     batch, frames, width = x.shape[0], x.shape[1], lstm.hidden_size
     found = torch.onnx.ops.symbolic_multi_out(
         "LSTM",

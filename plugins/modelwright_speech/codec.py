@@ -233,7 +233,7 @@ _NOTHING = np.zeros((0, 0), np.float32)
 
 def _sample(samples: np.ndarray, row: int, *, times: bool, region: Sequence[int] | windows.Region = ()) -> Sample:
     place = astuple(region) if isinstance(region, windows.Region) else tuple(region)
-    arrays = {"samples": samples, "lengths": np.int64(len(samples))}
+    arrays = {"samples": samples, "lengths": np.array(len(samples), np.int64)}
     return Sample(arrays, row, _asked(len(samples), times=times, region=place))
 
 

@@ -46,7 +46,7 @@ def hop_of(rate: int) -> int:
     return round(HOP * rate)
 
 
-def inside(lengths: Tensor, size: int | Tensor) -> Tensor:
+def inside(lengths: Tensor, size: int) -> Tensor:
     """(B, size) bool: what lies within each length."""
     return torch.arange(size, device=lengths.device)[None] < lengths[:, None]
 
@@ -157,8 +157,9 @@ def _product(equation: str, a: Tensor, b: Tensor, shape: tuple[int, ...]) -> Ten
     These are no weights that were learnt but a transform, and quiet bands would drown in its rounding.
     """
     if torch.compiler.is_exporting() and torch.onnx.is_in_onnx_export():
-        attributes = {"equation": equation}
-        return torch.onnx.ops.symbolic("Einsum", (a, b), attrs=attributes, dtype=a.dtype, shape=shape, version=12)
+        return torch.onnx.ops.symbolic(
+            "Einsum", (a, b), attrs={"equation": equation}, dtype=a.dtype, shape=shape, version=12
+        )
     return torch.einsum(equation, a, b)
 
 

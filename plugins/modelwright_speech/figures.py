@@ -154,7 +154,7 @@ def spectrogram(samples: np.ndarray, rate: int) -> np.ndarray:
 
 def confusion_bars(confused: Sequence[tuple[Pair, int]]) -> Canvas:
     """Bars, the most frequent on top."""
-    places = np.arange(len(confused))
+    places = range(len(confused))
     counts = [count for _, count in confused]
     canvas = Canvas(figsize=(6.4, 1.0 + 0.24 * len(confused)), layout="constrained")
     axes = canvas.subplots()

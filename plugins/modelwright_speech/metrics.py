@@ -7,8 +7,6 @@ choice of utterances, a bootstrap's too, is a sum. Nothing is normalised but cas
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import jiwer
 import numpy as np
 
@@ -72,7 +70,7 @@ def scores(measured: Columns) -> dict[str, float]:
     return found | _by_speaker(measured, np.asarray(errors))
 
 
-def _by_speaker(measured: Columns, errors: np.ndarray) -> Mapping[str, float]:
+def _by_speaker(measured: Columns, errors: np.ndarray) -> dict[str, float]:
     speakers = np.array(measured["speaker"], dtype=str)
     names, codes = np.unique(speakers, return_inverse=True)
     if not 1 < len(names) <= MOST_SPEAKERS:

@@ -196,6 +196,7 @@ def stride_of(config: SpeechConfig, network: Mapping[str, Any] | None) -> int:
     return QUARTER * hop_of(config.data.rate)
 
 
-def frames_per_second(config: SpeechConfig) -> float:
+def frames_per_second(config: SpeechConfig, facts: Facts) -> float:
     """Of the outputs: a text of more tokens than frames cannot be said."""
-    return config.data.rate / stride_of(config, published(config.model).get("network"))
+    network = facts.values.get("network") or published(config.model).get("network")
+    return config.data.rate / stride_of(config, network)

@@ -69,6 +69,9 @@ SETS = 8
 VOLUME = 60
 """Of 200; at its usual 100 some voices clip."""
 
+FEW = 200
+"""Lines that are spoken in about a second."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -160,11 +163,12 @@ def speak(lines: Sequence[Line], rate: int) -> Spoken:
     """
     wanted = json.dumps([VERSION, rate, [astuple(each) for each in lines]])
     name = f"spoken-{hashlib.blake2b(wanted.encode(), digest_size=12).hexdigest()}"
-    for root in _roots():
+    few = len(lines) <= FEW
+    for root in _roots(few=few):
         if (kept := _kept(root / name)) is not None:
             return _cut(lines, kept, root / name)
     sound, ends = _render(lines, rate)
-    for root in _roots():
+    for root in _roots(few=few):
         with suppress(OSError):
             _keep(root / name, sound, ends, rate)
             return _cut(lines, (sound, ends), root / name)
@@ -176,11 +180,14 @@ def _cut(lines: Sequence[Line], kept: tuple[np.ndarray, np.ndarray], folder: Pat
     return Spoken(list(lines), np.split(sound, ends[:-1]), folder)
 
 
-def _roots() -> Iterator[Path]:
-    """Where sets are kept: the user's cache, or, where that cannot be written, the folder of temporary files."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    yield Path(home) / "modelwright"
-    yield Path(tempfile.gettempdir()) / f"modelwright-{getattr(os, 'getuid', lambda: 0)()}"
+def _roots(*, few: bool) -> Iterator[Path]:
+    """Where sets are kept: the user's cache, or, where that cannot be written, the folder of temporary files.
+
+    A set of a few lines, spoken again in a second, does not claim a place in the user's home.
+    """
+    home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "modelwright"
+    temporary = Path(tempfile.gettempdir()) / f"modelwright-{getattr(os, 'getuid', lambda: 0)()}"
+    yield from (temporary, home) if few else (home, temporary)
 
 
 def _kept(folder: Path) -> tuple[np.ndarray, np.ndarray] | None:

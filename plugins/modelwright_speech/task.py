@@ -27,7 +27,8 @@ from modelwright.task import (
     Size,
     Task,
 )
-from modelwright_speech import batching, data, figures, metrics, model
+from modelwright_speech import batching, data, figures, metrics
+from modelwright_speech import model as networks
 from modelwright_speech.codec import SEQUENCE, SpeechCodec
 from modelwright_speech.config import SpeechConfig
 from modelwright_speech.distilling import distill_loss
@@ -48,14 +49,14 @@ class SpeechTask(Task):
 
     def __init__(self, config: SpeechConfig) -> None:
         super().__init__(config)
-        model.check(config.model)
+        networks.check(config.model)
         self.settings = config
         self._data: Datasets | None = None
 
     @property
     def inputs(self) -> tuple[Input, ...]:
         """Samples at the rate of the settings, padded with zeros, and how many they are."""
-        least = model.least_samples(self.settings.data.rate)
+        least = networks.least_samples(self.settings.data.rate)
         return (Input("samples", (Size("samples", minimum=least),), "float32"), Input("lengths", (), "int64"))
 
     @property
@@ -68,8 +69,8 @@ class SpeechTask(Task):
             tuple(tokens["pieces"]),
             tokens["model"],
             rate=rate,
-            stride=model.stride_of(self.settings, self.facts.values.get("network")),
-            least=model.least_samples(rate),
+            stride=networks.stride_of(self.settings, self.facts.values.get("network")),
+            least=networks.least_samples(rate),
             longest=self.settings.data.longest,
             window=settings.window,
             overlap=settings.overlap,
@@ -84,7 +85,7 @@ class SpeechTask(Task):
     @property
     def _written(self) -> Mapping[str, Any]:
         """Settings of the tokens that the model writes."""
-        if self.settings.model.name == model.WHISPER:
+        if self.settings.model.name == networks.WHISPER:
             return {"kind": SEQUENCE, "pieces": (), "model": self.facts.values["tokenizer"]}
         return self.facts.values["tokens"]
 
@@ -92,21 +93,21 @@ class SpeechTask(Task):
 
     def datasets(self) -> Datasets:
         """The splits that the settings under `data` name."""
-        own = self.settings.model.name == model.WHISPER
+        own = self.settings.model.name == networks.WHISPER
         self._data = data.load(
             self.settings,
             seed=self.settings.seed,
             known=self.facts,
-            frames_per_second=None if own else model.frames_per_second(self.settings),
+            frames_per_second=None if own else networks.frames_per_second(self.settings, self.facts),
             own_tokens=own,
         )
         return self._data
 
     def find_facts(self, datasets: Datasets) -> Facts:
         """Tokens and words of the training texts; of a published network, what it is and how it writes."""
-        own = self.settings.model.name == model.WHISPER
+        own = self.settings.model.name == networks.WHISPER
         facts = data.find_facts(datasets["train"], self.settings, own_tokens=own)
-        return Facts({**facts.values, **model.published(self.settings.model)}, facts.arrays)
+        return Facts({**facts.values, **networks.published(self.settings.model)}, facts.arrays)
 
     def empty(self) -> Example:
         """A second of silence."""
@@ -150,13 +151,13 @@ class SpeechTask(Task):
             "counts": torch.from_numpy(counts),
         }
         batch = Batch(tuple(torch.from_numpy(arrays[spec.name]) for spec in self.inputs), targets, ids, context)
-        if self.settings.model.name == model.WHISPER:
+        if self.settings.model.name == networks.WHISPER:
             batch.hints = {"teacher": targets["tokens"], "counts": targets["counts"]}
         return batch
 
     def _encoded(self, text: str) -> list[int]:
         """Numbers of a text. What held-out texts have beyond the alphabet cannot be said, which metrics will show."""
-        if self.settings.model.name == model.WHISPER:
+        if self.settings.model.name == networks.WHISPER:
             from modelwright_speech.whisper import encoded
 
             return encoded(self.facts.values["tokenizer"], text)
@@ -179,7 +180,7 @@ class SpeechTask(Task):
         if settings.time_masks:
             draws = keyed("time-masks", 2 * settings.time_masks)
             hints["keep_frames"] = ~blanked(draws, frames, size=size, width=settings.time_width)
-        if settings.mel_masks and self.settings.model.name in model.OWN:
+        if settings.mel_masks and self.settings.model.name in networks.OWN:
             draws = keyed("mel-masks", 2 * settings.mel_masks)
             mels = self.settings.model.mels or usual_mels(rate)
             hints["keep_mels"] = ~blanked(draws, torch.full_like(frames, mels), size=mels, width=settings.mel_width)
@@ -193,22 +194,22 @@ class SpeechTask(Task):
         Raises:
             ConfigError: the settings do not fit each other.
         """
-        return model.build(self.settings, self.facts)
+        return networks.build(self.settings, self.facts)
 
-    def initialize(self, model_: nn.Module) -> str | None:
+    def initialize(self, model: nn.Module) -> str | None:
         """Starts from `model.pretrained`, where that is given.
 
         Raises:
             ConfigError: the weights cannot be had, or too little of them fits.
         """
         settings = self.settings.model
-        return None if settings.pretrained is None else model.load_pretrained(model_, settings)
+        return None if settings.pretrained is None else networks.load_pretrained(model, settings)
 
-    def served(self, model_: nn.Module) -> nn.Module:
+    def served(self, model: nn.Module) -> nn.Module:
         """The network itself; adapters become part of the weights they adapt, in a copy."""
         if not self.settings.model.lora:
-            return model_
-        merged = copy.deepcopy(model_)
+            return model
+        merged = copy.deepcopy(model)
         cast("Any", merged).merge()
         return merged
 
@@ -217,7 +218,7 @@ class SpeechTask(Task):
     ) -> Losses:
         """CTC (Graves et al. 2006), summed; Whisper: cross-entropy of each token. Weight: utterances."""
         tokens, counts = batch.targets["tokens"], batch.targets["counts"]
-        if self.settings.model.name == model.WHISPER:
+        if self.settings.model.name == networks.WHISPER:
             from modelwright_speech.whisper import cross_entropy
 
             return cross_entropy(outputs["logits"], tokens, counts)
@@ -238,13 +239,13 @@ class SpeechTask(Task):
         temperature: float,
     ) -> Losses | None:
         """Tokens frame by frame, see `distilling`; None for Whisper, which has no frames."""
-        if self.settings.model.name == model.WHISPER:
+        if self.settings.model.name == networks.WHISPER:
             return None
         return distill_loss(outputs, teacher, temperature=temperature)
 
-    def prunable(self, model_: nn.Module) -> Iterable[nn.Module] | None:
+    def prunable(self, model: nn.Module) -> Iterable[nn.Module] | None:
         """The wide layers inside blocks; None for published networks and for those that have no such layers."""
-        wide = [module for name, module in model_.named_modules() if name.endswith(".wide")]
+        wide = [module for name, module in model.named_modules() if name.endswith(".wide")]
         return wide or None
 
     # Truth and metrics ----------------------------------------------------------------------------------------------

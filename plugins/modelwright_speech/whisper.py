@@ -63,7 +63,7 @@ class Whisper(nn.Module):
         self.network = WhisperModel(config)
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         self.head.weight = self.network.decoder.embed_tokens.weight
-        self._prompt, self._end = list(network["prompt"]), int(config.eos_token_id)
+        self._prompt, self._end = list(network["prompt"]), int(cast("int", config.eos_token_id))
         self._frames = 2 * config.max_source_positions
         self._longest = config.max_target_positions - len(self._prompt)
         if lora:
@@ -163,7 +163,7 @@ def encoded(tokenizer: str, text: str) -> list[int]:
         tokenizer: JSON of the library `tokenizers`.
     """
     read = _tokenizer(tokenizer)
-    end = read.token_to_id(END)
+    end = cast("int", read.token_to_id(END))  # `prompt` has looked
     return [*read.encode(f" {text}", add_special_tokens=False).ids, end]
 
 

@@ -28,7 +28,7 @@ def test_own_networks_are_made_by_name(name):
     assert made(samples, lengths)["logits"].shape[2] == Tokens.of(FACTS.values["tokens"]).size
     assert int(made(samples, lengths)["frames"]) in (24, 25)
     assert model.stride_of(config(name=name), None) == 320
-    assert model.frames_per_second(config(name=name)) == 25.0
+    assert model.frames_per_second(config(name=name), FACTS) == 25.0
 
 
 @pytest.mark.parametrize(

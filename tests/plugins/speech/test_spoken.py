@@ -20,6 +20,9 @@ COUNTS = {"train": 8, "valid": 2, "test": 2}
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr(spoken, "FEW", 0)  # these sets are small, and kept as the large ones are
     return tmp_path / "cache" / "modelwright"
 
 
@@ -75,13 +78,14 @@ def test_it_sounds_the_same_each_time(cache, monkeypatch):
 def test_it_sounds_the_same_in_another_process_and_cache(cache, tmp_path):
     script = (
         "import hashlib, time; from modelwright_speech import spoken\n"
+        "spoken.FEW = 0\n"
         "plan = spoken.plan({'train': 8, 'valid': 2, 'test': 2}, seed=0)\n"
         "said = spoken.speak([line for each in plan.values() for line in each], 16000)\n"
         "print(hashlib.sha256(b''.join(samples.tobytes() for samples in said.samples)).hexdigest())"
     )
     found = {digest(spoken.speak(lines(), 16000))}
     for number in range(2):  # espeak-ng's own noise would follow the clock
-        environment = {"XDG_CACHE_HOME": str(tmp_path / f"other{number}"), "PATH": ""}
+        environment = {"XDG_CACHE_HOME": str(tmp_path / f"other{number}"), "TMPDIR": str(tmp_path), "PATH": ""}
         done = subprocess.run(
             [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
         )
@@ -103,6 +107,15 @@ def test_a_damaged_cache_is_spoken_anew(cache):
 
 
 @pytest.mark.once
+def test_a_few_lines_claim_no_place_in_the_cache(cache, monkeypatch, tmp_path):
+    monkeypatch.setattr(spoken, "FEW", 200)
+    first = spoken.speak(lines(), 8000)
+    assert (tmp_path / "temporary") in first.folder.parents
+    assert not cache.exists()
+    assert spoken.speak(lines(), 8000).folder == first.folder
+
+
+@pytest.mark.once
 def test_a_cache_that_cannot_be_written_is_elsewhere(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
@@ -110,7 +123,7 @@ def test_a_cache_that_cannot_be_written_is_elsewhere(tmp_path, monkeypatch):
     (tmp_path / "temporary").mkdir()
     said = spoken.speak(lines(), 8000)
     assert (tmp_path / "temporary") in said.folder.parents
-    monkeypatch.setattr(spoken, "_roots", lambda: iter([tmp_path / "file"]))
+    monkeypatch.setattr(spoken, "_roots", lambda few: iter([tmp_path / "file"]))
     with pytest.raises(DataError, match="set XDG_CACHE_HOME or TMPDIR"):
         spoken.speak(lines(), 8000)
 
