@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jiwer
 import numpy as np
+import soundfile
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from modelwright.codec import Columns
-from modelwright.task import Evaluated, Figure, Key
+from modelwright.task import Evaluated, Figure, Key, Recording
 from modelwright_speech.codec import SpeechCodec
 
 BLUE, RED, ORANGE, GREY, INK = "#0072b2", "#d55e00", "#e69f00", "#a0aec0", "#4a5568"
 WORST, CONFUSED = 6, 24
 """Utterances and pairs of words that are shown."""
+HEARD = 30
+"""Seconds of an utterance that can be listened to."""
 NOTHING = "-"
 """Stands where a word was left out or made up."""
 WIDE = 14
@@ -54,6 +58,7 @@ def draw(evaluated: Evaluated, *, codec: SpeechCodec) -> Iterator[Figure]:
             "red where they differ, a dash where a word was left out or made up. A text that belongs to another sound "
             "is often found here.",
             worst_grid(evaluated, worst, [pairs[row] for row in worst], rate=codec.rate),
+            sounds=[recording(evaluated, row, rate=codec.rate) for row in worst],
         )
     if confused := confusions(pairs):
         yield Figure(
@@ -141,6 +146,20 @@ def _texts(axes: Axes, words: Sequence[Pair]) -> None:
 
 def _color(pair: Pair) -> str:
     return INK if pair.right else RED
+
+
+def recording(evaluated: Evaluated, row: int, *, rate: int) -> Recording:
+    """An utterance to listen to, at most `HEARD` seconds of it."""
+    written = io.BytesIO()
+    soundfile.write(written, _samples(evaluated, row)[: HEARD * rate], rate, format="WAV", subtype="PCM_16")
+    true, said = (evaluated.measured[name][row] or NOTHING for name in ("true", "said"))
+    return Recording(f"utterance {int(evaluated.measured.ids[row])}: {true}; heard: {said}", written.getvalue())
+
+
+def _samples(evaluated: Evaluated, row: int) -> np.ndarray:
+    """An utterance as it is, whatever training makes of it."""
+    dataset: Any = getattr(evaluated.dataset, "plain", evaluated.dataset)
+    return np.asarray(dataset[Key(0, 0, 1, int(evaluated.measured.ids[row]))].raw)
 
 
 def spectrogram(samples: np.ndarray, rate: int) -> np.ndarray:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.plugins.speech.speech_made import RATE
@@ -81,3 +84,12 @@ def test_spectrograms_are_of_any_sound():
         shown = figures.spectrogram(np.zeros(length, np.float32), RATE)
         assert np.isfinite(shown).all()
         assert shown.max() <= 0 or length == 1
+
+
+def test_the_worst_can_be_listened_to():
+    (worst, *_) = figures.draw(evaluated(["one two", "three"], ["one two", "tree"]), codec=CODEC)
+    (sound,) = worst.sounds
+    assert sound.title == "utterance 1: three; heard: tree"
+    samples, rate = soundfile.read(io.BytesIO(sound.wav), dtype="float32")
+    assert rate == RATE
+    assert 0 < len(samples) <= figures.HEARD * RATE
