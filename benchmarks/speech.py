@@ -225,15 +225,11 @@ def models(out: Path, _: Arguments) -> None:
     for name in ("conv-ctc", "bilstm-ctc", "conformer-ctc"):
         settings = {"data.path": str(strings(out)), "model.name": name, "seed": 0, "train.evaluate_every": 100}
         timed = trained(out, f"timing-{name}", "digits", {**settings, "train.steps": 60, "train.curriculum": 0.0})
-        if not timed.exists():
-            continue
-        training = json.loads((timed.parent / "found.json").read_text(encoding="utf-8"))["training"]
-        trained(
-            out,
-            f"models-{name}",
-            "digits",
-            {**settings, "train.steps": round(EQUAL / training["cpu_seconds"] * training["steps"])},
-        )
+        kept = timed.parent / "found.json"
+        if kept.exists():
+            training = json.loads(kept.read_text(encoding="utf-8"))["training"]
+            steps = round(EQUAL / training["cpu_seconds"] * training["steps"])
+            trained(out, f"models-{name}", "digits", {**settings, "train.steps": steps})
 
 
 def int8(out: Path, _: Arguments) -> None:
