@@ -4,6 +4,7 @@
     python benchmarks/detection.py --out runs/detection --data bccd --model ssdlite320 d-fine --trainer ours
     python benchmarks/detection.py --out runs/detection --data scenes --model yolo11n --seeds 0 1 2 3 4
     python benchmarks/detection.py --out runs/detection --data bccd --model yolo11n yolo26n --compress
+    python benchmarks/detection.py --out runs/detection --data bccd --model yolo11n yolo26n --times
     python benchmarks/detection.py --out runs/detection --table                                   only the tables
 
 The pictures are written once, as large as the models see them, and both trainers read the same files. Both have the
@@ -25,6 +26,7 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +277,25 @@ def compress(out: Path, name: str, model: str, seed: int) -> None:
         mw.compress(run, recipe=str(path))
 
 
+def times(out: Path, name: str, models: list[str], seed: int) -> None:
+    """8 bits over fp32 in ONNX Runtime, by turns on one thread: medians of ratios."""
+    import numpy as np
+
+    from modelwright.bundle.runtime import Graph
+    from modelwright.bundle.timing import interleaved
+
+    for model in models:
+        variants = out / f"{name}-{model}-ours-{seed}" / "run" / "variants"
+        graphs = {each: Graph(variants / each / "model.onnx", threads=1) for each in ("original", "int8-1-quantize")}
+        for batch in (1, 32):
+            shape = (batch, 3, SETS[name]["size"], SETS[name]["size"])
+            pictures = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
+            calls = {each: partial(graph, pictures) for each, graph in graphs.items()}
+            taken = interleaved(calls, seconds=12, least=6)
+            ratio = np.median(taken["int8-1-quantize"] / taken["original"])
+            print(f"{model}, batch {batch}: {ratio:.3f} of the time of fp32", flush=True)
+
+
 def receipts(out: Path) -> list[str]:
     """Every receipt under `out`, as Markdown; times are of ONNX Runtime in 8 bits over ONNX Runtime in fp32."""
     lines = ["| run | variant | mAP 50-95 | drop | 95 % interval | bytes | MACs | batch 1 | batch 32 |"]
@@ -346,6 +367,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--jobs", type=int, default=1, help="trainings side by side")
     parser.add_argument("--compress", action="store_true", help="and compress this engine's runs")
+    parser.add_argument("--times", action="store_true", help="time what --compress made, and nothing else")
     parser.add_argument("--table", action="store_true", help="train nothing")
     parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -355,6 +377,9 @@ def main() -> None:
         one(out, name, model, trainer, int(seed))
         return
     out.mkdir(parents=True, exist_ok=True)
+    if arguments.times:
+        times(out, arguments.data, arguments.model, arguments.seeds[0])
+        return
     if not arguments.table:
         written(out, arguments.data)
         running: list[subprocess.Popen[bytes]] = []
