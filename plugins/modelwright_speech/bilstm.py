@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from modelwright_speech.conv import STRIDES, Front, halved
+from modelwright_speech.conv import Strided
 from modelwright_speech.features import LogMel, inside
 
 
@@ -62,7 +62,7 @@ def _taken(x: Tensor, places: Tensor) -> Tensor:
     return x.gather(1, places[:, :, None].expand(-1, -1, x.shape[2]))
 
 
-class BiLstmCtc(nn.Module):
+class BiLstmCtc(Strided):
     """Log-mel, two strided convolutions, bidirectional LSTMs, and a score for each token at each frame.
 
     Args:
@@ -74,19 +74,10 @@ class BiLstmCtc(nn.Module):
     """
 
     def __init__(self, features: LogMel, *, tokens: int, width: int, blocks: int, dropout: float) -> None:
-        super().__init__()
-        self.features = features
-        self.front = Front(features.mels, width)
+        super().__init__(features, width)
         sizes = [width, *(2 * width for _ in range(blocks - 1))]
         self.layers = nn.ModuleList(Layer(size, width, dropout) for size in sizes)
         self.head = nn.Linear(2 * width, tokens)
-
-    def frames(self, lengths: Tensor) -> Tensor:
-        """(B,) samples -> (B,) frames of the outputs."""
-        frames = self.features.frames(lengths)
-        for _ in range(STRIDES):
-            frames = halved(frames)
-        return frames
 
     def forward(
         self, samples: Tensor, lengths: Tensor, keep_frames: Tensor | None = None, keep_mels: Tensor | None = None

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modelwright_speech.conv import STRIDES, Front, halved
+from modelwright_speech.conv import Strided
 from modelwright_speech.features import LogMel, inside
 
 HEAD_SIZE = 32
@@ -114,7 +114,7 @@ class ConformerBlock(nn.Module):
         return cast("Tensor", self.norm(self.after(x)))
 
 
-class ConformerCtc(nn.Module):
+class ConformerCtc(Strided):
     """Log-mel, two strided convolutions, Conformer blocks, and a score for each token at each frame.
 
     Args:
@@ -126,18 +126,9 @@ class ConformerCtc(nn.Module):
     """
 
     def __init__(self, features: LogMel, *, tokens: int, width: int, blocks: int, dropout: float) -> None:
-        super().__init__()
-        self.features = features
-        self.front = Front(features.mels, width)
+        super().__init__(features, width)
         self.blocks = nn.ModuleList(ConformerBlock(width, dropout) for _ in range(blocks))
         self.head = nn.Linear(width, tokens)
-
-    def frames(self, lengths: Tensor) -> Tensor:
-        """(B,) samples -> (B,) frames of the outputs."""
-        frames = self.features.frames(lengths)
-        for _ in range(STRIDES):
-            frames = halved(frames)
-        return frames
 
     def forward(
         self, samples: Tensor, lengths: Tensor, keep_frames: Tensor | None = None, keep_mels: Tensor | None = None

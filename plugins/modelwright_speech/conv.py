@@ -49,6 +49,27 @@ def halved(frames: Tensor) -> Tensor:
     return (frames + 1) // 2
 
 
+class Strided(nn.Module):
+    """Log-mel and two strided convolutions, which all networks of this plugin's own begin with.
+
+    Args:
+        features: the front end.
+        width: channels of what comes out.
+    """
+
+    def __init__(self, features: LogMel, width: int) -> None:
+        super().__init__()
+        self.features = features
+        self.front = Front(features.mels, width)
+
+    def frames(self, lengths: Tensor) -> Tensor:
+        """(B,) samples -> (B,) frames of the outputs."""
+        frames = self.features.frames(lengths)
+        for _ in range(STRIDES):
+            frames = halved(frames)
+        return frames
+
+
 class Block(nn.Module):
     """Residual: layer norm, a depthwise convolution over time, twice as wide and back."""
 
@@ -68,7 +89,7 @@ class Block(nn.Module):
         return x + self.dropout(self.narrow(F.gelu(self.wide(y))))
 
 
-class ConvCtc(nn.Module):
+class ConvCtc(Strided):
     """Log-mel, two strided convolutions, residual blocks, and a score for each token at each frame.
 
     Args:
@@ -80,19 +101,10 @@ class ConvCtc(nn.Module):
     """
 
     def __init__(self, features: LogMel, *, tokens: int, width: int, blocks: int, dropout: float) -> None:
-        super().__init__()
-        self.features = features
-        self.front = Front(features.mels, width)
+        super().__init__(features, width)
         self.blocks = nn.ModuleList(Block(width, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, tokens)
-
-    def frames(self, lengths: Tensor) -> Tensor:
-        """(B,) samples -> (B,) frames of the outputs."""
-        frames = self.features.frames(lengths)
-        for _ in range(STRIDES):
-            frames = halved(frames)
-        return frames
 
     def forward(
         self, samples: Tensor, lengths: Tensor, keep_frames: Tensor | None = None, keep_mels: Tensor | None = None
