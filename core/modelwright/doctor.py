@@ -29,17 +29,17 @@ FAMILY = ("torch", "torchvision", "torchaudio")
 """What is built against each other."""
 
 KNOWN_SETS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "2.11": {"torchvision": ("0.26",), "torchaudio": ("2.11",)},
-    "2.12": {"torchvision": ("0.27",), "torchaudio": ("2.11",)},
-    # torchvision 0.29.2 accepts torch 2.14, yet is built for CUDA 13.2.
-    "2.14": {"torchvision": ("0.29.0", "0.29.1"), "torchaudio": ("2.11",)},
+    "2.11": {"torchvision": ("0.26",), "torchaudio": ("2.11.0",)},
+    "2.12": {"torchvision": ("0.27",), "torchaudio": ("2.11.0",)},
+    # torchvision 0.29.2 and torchaudio 2.11.1 accept torch 2.14, yet are built for CUDA 13.2.
+    "2.14": {"torchvision": ("0.29.0", "0.29.1"), "torchaudio": ("2.11.0",)},
 }
 """torch's minor version -> the versions (or minors) of the others that work with it."""
 
 REQUIREMENTS = {
     "torch": '"torch>=2.14,<2.15"',
     "torchvision": '"torchvision>=0.29,<0.29.2"',
-    "torchaudio": '"torchaudio>=2.11,<2.12"',
+    "torchaudio": '"torchaudio>=2.11,<2.11.1"',
 }
 """The newest set that works, as pip is asked for it."""
 
@@ -214,7 +214,7 @@ def _problems(versions: Mapping[str, str]) -> Iterator[Finding]:
     if minor not in KNOWN_SETS:
         reason = {
             "2.13": "its CPU-only build lacks what torchvision needs",
-            "2.15": "it is built for CUDA 13.2, torchaudio 2.11 for 13.0",
+            "2.15": "it is built for CUDA 13.2, what modelwright is tested with for 13.0",
         }.get(minor, f"modelwright is tested with {', '.join(KNOWN_SETS)}")
         yield Finding("broken", "torch", f"torch {torch} is not supported: {reason}", _install(versions))
         return

@@ -48,13 +48,14 @@ def test_a_set_that_fits_is_fine(versions):
 @pytest.mark.parametrize(
     ("versions", "what", "said", "asked"),
     [
-        # The two that were seen to fail at import: built for CUDA 13.2 against 13.0.
-        ({"torch": "2.15.0+cu132", "torchaudio": "2.11.0+cu130"}, "torch", "CUDA 13.2", "torchaudio>=2.11,<2.12"),
+        # Built for CUDA 13.2 against 13.0. The first was seen to fail at import.
+        ({"torch": "2.15.0+cu132", "torchaudio": "2.11.0+cu130"}, "torch", "CUDA 13.2", "torchaudio>=2.11,<2.11.1"),
+        ({"torch": "2.14.1+cu130", "torchaudio": "2.11.1+cu132"}, "torchaudio", "2.11.0 does", "<2.11.1"),
         ({"torch": "2.14.1+cu130", "torchvision": "0.29.2+cu132"}, "torchvision", "0.29.1 does", "<0.29.2"),
         ({"torch": "2.13.0+cpu", "torchvision": "0.28.0"}, "torch", "CPU-only build lacks", "torch>=2.14,<2.15"),
         ({"torch": "2.10.0"}, "torch", "tested with 2.11, 2.12, 2.14", "torch>=2.14,<2.15"),
         ({"torch": "2.12.1", "torchvision": "0.29.1"}, "torchvision", "0.27 does", "torchvision>=0.29"),
-        ({"torch": "2.14.1", "torchaudio": "2.10.0"}, "torchaudio", "2.11 does", "torchaudio>=2.11,<2.12"),
+        ({"torch": "2.14.1", "torchaudio": "2.10.0"}, "torchaudio", "2.11.0 does", "torchaudio>=2.11"),
         ({"torch": "2.14.1+cu130", "torchaudio": "2.11.0+cpu"}, "torchaudio", "is built for cpu", "--force-reinstall"),
         ({}, "torch", "not installed", "pip install"),
     ],

@@ -81,6 +81,8 @@ def test_no_address_and_no_path_of_a_machine(file):
         ("torchvision", "0.29.2"),
         ("torchvision", "0.29.2+cu132"),
         ("torchvision", "0.30.0"),
+        ("torchaudio", "2.11.1"),
+        ("torchaudio", "2.11.1+cu132"),
     ],
 )
 def test_no_range_reaches_a_version_of_a_broken_set(name, version):
@@ -94,6 +96,8 @@ def test_the_ranges_hold_what_the_doctor_takes_for_whole():
         assert BASE["torch"].specifier.contains(f"{torch}.1")
         for version in others["torchvision"]:
             assert EXTRAS["image"]["torchvision"].specifier.contains(version)
+        for version in others["torchaudio"]:
+            assert EXTRAS["speech"]["torchaudio"].specifier.contains(version)
     tested = constraints()
     for name, quoted in REQUIREMENTS.items():
         if name in tested:
