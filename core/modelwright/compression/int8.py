@@ -45,6 +45,12 @@ as in float. Their weights are stored in 8 bits and the rest stays as it is.
 """
 LEAST = 64
 """Numbers below which a tensor is not worth a scale."""
+THIN = 32
+"""Numbers in a patch (channels times the kernel's area) below which a network's first convolution is slower in 8 bits.
+
+What it takes is in float, and rounding and copying it costs more than multiplying so few integers gains: 3 channels under
+a kernel of 3 are better left, 3 under 4 or 7 are not (ONNX Runtime, AVX2).
+"""
 
 
 class Writer(ABC):
@@ -52,7 +58,7 @@ class Writer(ABC):
 
     Attributes:
         layers: names of the nodes that can be, in the graph's order.
-        unbounded: names of those that cannot, since values in them are not finite.
+        apart: names of those that could be and are not, with the reason.
         model: the float graph, prepared: batch norms are part of convolutions, every node has a name.
         operators: node -> its operator.
     """
@@ -61,7 +67,7 @@ class Writer(ABC):
         self.model = prepared(source, folder)
         self.operators = {node.name: node.op_type for node in self.model.graph.node}
         self.layers: list[str] = []
-        self.unbounded: list[str] = []
+        self.apart: dict[str, str] = {}
         self._folder = folder
 
     @abstractmethod
@@ -95,15 +101,18 @@ class Static(Writer):
         # What a graph within the graph takes goes by its name, which the quantizer would give to something else.
         floats, constant = _floats(self.model) - taken_within(self.model.graph), _constant(self.model)
         self._usable, self._constant = floats - endless, set(constant)
+        thin = _thin(self.model)
         for node in self.model.graph.node:
             around = {name for name in (*node.input, *node.output) if name}
             if node.op_type not in (*MULTIPLY, *JOIN):
                 if _stored(constant, node):
                     self.layers.append(node.name)
+            elif node.name in thin:
+                self.apart[node.name] = "it would be slower in 8 bits"
             elif around <= self._usable:
                 self.layers.append(node.name)
             elif around <= floats:
-                self.unbounded.append(node.name)
+                self.apart[node.name] = "its values are not finite"
 
     def possible(self, layers: Collection[str]) -> list[str]:
         """Without joins of tensors that are not all in 8 bits: numbers would go to and fro."""
@@ -226,6 +235,20 @@ def prepared(source: Path, folder: Path) -> ModelProto:
             node.name = f"{node.op_type}_{number}"
         taken.add(node.name)
     return model
+
+
+def _thin(model: ModelProto) -> set[str]:
+    """Names of a network's first convolutions, where their patches are small."""
+    constant, found = _constant(model), set[str]()
+    behind: set[str] = set()  # tensors that a layer has had a part in
+    for node in model.graph.node:
+        if node.op_type in MULTIPLY or not behind.isdisjoint(node.input):
+            if node.op_type == "Conv" and behind.isdisjoint(node.input) and node.input[1] in constant:
+                grouped = any(each.name == "group" and each.i > 1 for each in node.attribute)
+                if not grouped and np.prod(constant[node.input[1]].dims[1:]) < THIN:
+                    found.add(node.name)
+            behind.update(node.output)
+    return found
 
 
 def _keep_float_results(model: ModelProto, nodes: Collection[str]) -> None:

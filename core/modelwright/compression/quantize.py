@@ -117,7 +117,7 @@ def quantize(
         everything = writer.possible(writer.layers)
         if not everything:
             raise CompressionError(f"{source} has no layer that can be in 8 bits: leave out the stage quantize")
-        kept = [Kept(each, writer.operators[each], None, "its values are not finite") for each in writer.unbounded]
+        kept = [Kept(name, writer.operators[name], None, reason) for name, reason in writer.apart.items()]
         drop = drop_of_all = None
         layers, written = everything, folder / "written.onnx"
         writer.write(written, layers)

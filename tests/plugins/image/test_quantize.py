@@ -42,8 +42,8 @@ def pictures(task: ImageTask, count: int = 64) -> torch.Tensor:
     return batch.inputs[0]
 
 
-@pytest.mark.parametrize(("name", "convolutions", "joins"), [("cnn", 3, 0), ("resnet20", 19, 9)])
-def test_a_network_runs_in_integers_from_the_picture_to_the_logits(name, convolutions, joins, tmp_path):
+@pytest.mark.parametrize(("name", "convolutions", "joins"), [("cnn", 2, 0), ("resnet20", 18, 9)])
+def test_a_network_runs_in_integers_behind_its_first_layer(name, convolutions, joins, tmp_path):
     torch.manual_seed(0)
     task = task_of(**{"model.name": name})
     model = task.model()
@@ -53,7 +53,7 @@ def test_a_network_runs_in_integers_from_the_picture_to_the_logits(name, convolu
     write_graph(task, model, task.datasets()["train"], source)
     made = quantize(source, target, calibration=[(images.numpy(),)])
     assert len(made.layers) == convolutions + joins + 1
-    assert made.kept == []
+    assert [each.operator for each in made.kept] == ["Conv"]  # on three channels: slower in 8 bits
     assert signal_to_noise(Graph(source)(images), Graph(target)(images)) > 20
     assert target.stat().st_size < 0.3 * source.stat().st_size
 
@@ -63,7 +63,8 @@ def test_a_network_runs_in_integers_from_the_picture_to_the_logits(name, convolu
     onnxruntime.InferenceSession(str(target), options, providers=["CPUExecutionProvider"])
     ran = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
     assert (ran["QLinearConv"], ran["QLinearAdd"], ran["QGemm"]) == (convolutions, joins, 1)
-    assert not {"Conv", "FusedConv", "Gemm", "BatchNormalization"} & set(ran)
+    assert ran["Conv"] + ran["FusedConv"] == 1
+    assert not {"Gemm", "BatchNormalization"} & set(ran)
 
 
 @pytest.mark.slow
