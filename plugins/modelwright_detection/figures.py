@@ -25,6 +25,8 @@ from modelwright_detection.pictures import shrink
 NUMBERED = 20  # classes up to which a confusion matrix has room for its numbers
 NAMED = 80  # classes up to which names can be read
 HARDEST, SAMPLES = 8, 6
+DRAWN = 40
+"""Detections drawn on one picture, the surest: more would hide it, and a model that knows nothing yet says hundreds."""
 LARGEST = 560
 """Pixels of the longer side of a picture in the report."""
 FOUND, MISSED, FALSE, MISTAKEN = "#56b4e9", "#d55e00", "#f0e442", "#cc79a7"
@@ -181,6 +183,16 @@ def hardest_rows(outcomes: Sequence[Outcome], *, most: int = HARDEST) -> list[in
     return order[errors[order] > 0].tolist()
 
 
+def surest(chosen: np.ndarray, scores: np.ndarray, *, most: int = DRAWN) -> list[int]:
+    """Places of the chosen detections that are drawn, the surest first.
+
+    >>> surest(np.array([True, False, True, True]), np.array([0.2, 0.9, 0.8, 0.5]), most=2)
+    [2, 3]
+    """
+    places = np.flatnonzero(chosen)
+    return places[np.argsort(-scores[places], kind="stable")][:most].tolist()
+
+
 def hardest_grid(
     rows: Sequence[int], outcomes: Sequence[Outcome], ids: np.ndarray, pictures: Pictures, *, classes: Sequence[str]
 ) -> Canvas:
@@ -191,11 +203,11 @@ def hardest_grid(
         picture.show(axes)
         each, scale = outcomes[row], picture.scale
         boxes, scores, labels = each.said
-        for place in np.flatnonzero(each.right):
+        for place in surest(each.right, scores):
             _box(axes, scale * boxes[place], FOUND, width=1)
         for place in np.flatnonzero(each.missed):
             _box(axes, scale * each.true[0][place], MISSED, dashed=True, text=classes[int(each.true[1][place])])
-        for place in np.flatnonzero(each.false | each.mistaken):
+        for place in surest(each.false | each.mistaken, scores):
             color = FALSE if each.false[place] else MISTAKEN
             _box(axes, scale * boxes[place], color, text=f"{classes[int(labels[place])]}: {scores[place]:.2f}")
         told = ((each.missed, "missed"), (each.mistaken, "mistaken"), (each.false, "false"))
@@ -220,10 +232,13 @@ def sample_grid(outcomes: Sequence[Outcome], ids: np.ndarray, pictures: Pictures
         picture.show(right)
         for box, label, crowd in zip(*each.true, strict=True):
             _box(left, scale * box, color_of(int(label)), dashed=bool(crowd), text=classes[int(label)])
-        for box, score, label in zip(*each.said, strict=True):
-            _box(right, scale * box, color_of(int(label)), text=f"{classes[int(label)]}: {score:.2f}")
+        boxes, scores, labels = each.said
+        for said in surest(np.ones(len(scores), bool), scores):
+            text = f"{classes[int(labels[said])]}: {scores[said]:.2f}"
+            _box(right, scale * boxes[said], color_of(int(labels[said])), text=text)
         left.set_title(f"true: {short(picture.name, most=26)}", fontsize=7)
-        right.set_title("said", fontsize=7)
+        cut = f", the {DRAWN} surest of {len(scores):,}" if len(scores) > DRAWN else ""
+        right.set_title(f"said{cut}", fontsize=7)
     return canvas
 
 

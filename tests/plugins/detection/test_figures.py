@@ -15,7 +15,7 @@ from modelwright.codec import Columns
 from modelwright.task import Evaluated
 from modelwright_detection import metrics
 from modelwright_detection.confusion import outcome
-from modelwright_detection.figures import draw, hardest_rows
+from modelwright_detection.figures import DRAWN, draw, hardest_rows
 
 
 class Pictures:
@@ -93,3 +93,18 @@ def test_a_hard_picture_is_shown_with_its_name_and_its_own_pixels():
     index = int(first.get_title().split("/")[-1].split("_")[0])
     assert first.images[0].get_array()[0, 0, 0] == 10 * index % 256
     assert "missed" in first.get_title() or "false" in first.get_title()
+
+
+def test_of_hundreds_of_detections_the_surest_are_drawn():
+    count = 300
+    boxes = np.tile(np.array([[10, 10, 60, 60]], np.float32), (count, 1))
+    truths = Columns({"boxes": [boxes[:1]], "labels": [np.zeros(1, np.int64)], "crowd": [np.zeros(1, bool)]})
+    scores = np.linspace(0.31, 0.9, count).astype(np.float32)
+    said = Columns({"boxes": [boxes], "labels": [np.ones(count, np.int64)], "scores": [scores]})
+    found = Evaluated("valid", Pictures(), said, truths, metrics.measure(said, truths), dict)
+    figures = {each.name: each.figure for each in draw(found, classes=["a", "b"], confidence=0.3)}
+    hardest, (true, told) = figures["hardest"].axes[0], figures["samples"].axes[:2]
+    assert (len(hardest.patches), len(true.patches), len(told.patches)) == (DRAWN, 1, DRAWN)
+    assert "1 mistaken, 299 false" in hardest.get_title()
+    assert told.get_title() == f"said, the {DRAWN} surest of 300"
+    assert told.texts[0].get_text() == "b: 0.90"
