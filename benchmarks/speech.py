@@ -4,6 +4,7 @@
     python benchmarks/speech.py --out runs/speech an4 --seeds 0         one seed
     python benchmarks/speech.py --out runs/speech fsdd-speakers models an4-long
     python benchmarks/speech.py --out runs/speech int8 served           need seed 0 of fsdd and of an4
+    python benchmarks/speech.py --out runs/speech pauses                needs spoken
     python benchmarks/speech.py --out runs/speech --table               only the tables
 
 Each training is a process of its own with one thread; its CPU seconds are the engine's own count, without evaluation.
@@ -44,6 +45,8 @@ TAKES = {"test": range(5), "valid": range(5, 10), "train": range(10, 50)}
 LENGTHS = (2, 8)
 PAUSES = (0.0, 0.2)
 """Digits of a string, and seconds between two of them: from, to."""
+TOGETHER = 6
+"""Utterances of a recording with pauses."""
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 EQUAL = 60.0
 """CPU seconds of each network in `models`."""
@@ -261,6 +264,33 @@ def served(out: Path, _: Arguments) -> None:
             target.write_text(json.dumps(found) + "\n", encoding="utf-8")
 
 
+def pauses(out: Path, arguments: Arguments) -> None:
+    """The demo's test, several utterances a recording with quiet between them, heard by bundles."""
+    import soundfile
+
+    import modelwright as mw
+    from modelwright.config import build_config
+    from modelwright_speech.config import SpeechConfig
+    from modelwright_speech.task import SpeechTask
+
+    test = SpeechTask(build_config(SpeechConfig, overrides=["data.name=spoken"])).datasets()["test"]
+    folder = out / "pauses"
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(0)
+    said: list[str] = []
+    for start in range(0, len(test), TOGETHER):
+        these = range(start, min(start + TOGETHER, len(test)))
+        quiet = [np.zeros(round(float(rng.uniform(0.3, 1.5)) * test.rate), np.float32) for _ in these]
+        parts = [part for index, silence in zip(these, quiet, strict=True) for part in (test.samples(index), silence)]
+        soundfile.write(folder / f"{len(said):03d}.wav", np.concatenate(parts), test.rate)
+        said.append(" ".join(test.texts[index] for index in these))
+    for seed in arguments.seeds:
+        bundle = mw.export(out / f"spoken-{seed}" / "run", out=out / f"bundle-spoken-{seed}", overwrite=True)
+        heard = [mw.load(bundle, threads=1).predict(path)["text"] for path in sorted(folder.glob("*.wav"))]
+        wer = word_errors(" ".join(said), " ".join(heard))
+        print(f"spoken-{seed}: {percent(wer)} % of words wrong in {len(said)} recordings with pauses", flush=True)
+
+
 def hour(out: Path) -> tuple[Path, Path]:
     """An hour's recording in one file, and what is said in it: AN4's test again and again."""
     import soundfile
@@ -320,6 +350,7 @@ EXPERIMENTS: dict[str, Callable[[Path, Arguments], None]] = {
     "models": models,
     "int8": int8,
     "served": served,
+    "pauses": pauses,
 }
 
 

@@ -67,6 +67,8 @@ class AugmentConfig(Settings):
     """Probability that the sound is put into a room, synthetic or from room_path."""
     room_path: str | None = None
     """A folder of room impulse responses; empty: exponentially decaying ones made on the fly."""
+    pause: Annotated[float, Field(ge=0)] = 0.0
+    """Seconds of quiet at most, put before and after: for clips that are cut close, and recordings that will not be."""
     time_masks: Annotated[int, Field(ge=0)] = 2
     """SpecAugment (Park et al. 2019): stretches of time that are blanked."""
     time_width: Annotated[float, Field(ge=0, le=1)] = 0.05
