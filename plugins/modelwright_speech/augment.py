@@ -1,4 +1,4 @@
-"""Changes to training sound: speed, pauses, room, noise, gain. Knows numpy, soxr and the settings; no text, no models.
+"""Changes to training sound: speed, room, noise, gain. Knows numpy, soxr and the settings; no text, no models.
 
 Everything drawn comes from the key, so an utterance is changed alike in any batch, worker and run.
 """
@@ -58,13 +58,13 @@ class Augmenter:
             self._rooms = [_response(sound, rate) for sound in found]
 
     def __call__(self, samples: np.ndarray, key: Key) -> np.ndarray:
-        """The sound that `key` asks for, changed: speed, pauses, room, noise, gain.
+        """The sound that `key` asks for, changed: speed, room, noise, gain.
 
         Args:
             samples: float32, (samples,); not written to.
 
         Returns:
-            float32; of another length where the speed is changed or quiet added. Its peak is at most 1, or what it was.
+            float32; of another length where the speed is changed. Its peak is at most 1, or what it was.
         """
         settings = self.settings
         # All drawn at once, and each change from a generator of its own: none depends on whether another is made.
@@ -72,9 +72,6 @@ class Augmenter:
         peak = max(1.0, float(np.abs(samples).max(initial=0.0)))
         if settings.speed:
             samples = faster(samples, 1 + settings.speed * (2 * speed - 1), self.rate)
-        if settings.pause:  # before room and noise, which are heard in pauses too
-            shares = generator(key.seed, key.epoch, key.index, "pause").random(2)
-            samples = np.pad(samples, (shares * settings.pause * self.rate).astype(int))
         if room < settings.room:
             samples = self._in_room(samples, generator(key.seed, key.epoch, key.index, "room"))
         if noise < settings.noise:

@@ -1,6 +1,7 @@
 """Sound -> samples and their number; scores of tokens -> text and words with times. Knows numpy and sound, no torch.
 
-What is longer than the model ever heard in training is cut into overlapping windows, read piece by piece, and joined.
+What is longer than the model ever heard in training is cut at its pauses, into overlapping windows where it has none,
+read piece by piece, and joined.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class SpeechCodec(Codec):
         rate: samples per second that the model hears.
         stride: samples between two frames of its outputs.
         least: samples that it needs at least; shorter sounds are padded.
-        longest: seconds; what is longer is cut into windows.
+        longest: seconds; what is longer is cut.
         window, overlap: seconds of a window, and of what two have in common.
         decoder: greedy, or beam with the settings below.
         beam: prefixes kept at each frame.
@@ -97,14 +98,15 @@ class SpeechCodec(Codec):
         if sounds.seconds_of(raw, self.rate) <= self.longest:
             yield _sample(sounds.to_samples(raw, self.rate), row, times=True)
             return
-        overlap = 0.0 if self.kind == SEQUENCE else self.overlap
-        seconds = min(self.window, self.longest)
-        blocks = sounds.blocks(raw, self.rate, seconds)
-        parts = windows.cut(blocks, self.rate, seconds, min(overlap, seconds / 2), hop=self.stride)
-        first = next(parts)
-        second = next(parts, None)
-        if second is None:  # the header promised more than there is
-            yield _sample(first[1], row, times=True)
+        blocks = sounds.blocks(raw, self.rate, self.window)
+        if self.kind == SEQUENCE:
+            parts = windows.cut(blocks, self.rate, self.window, 0.0, hop=self.stride)
+        else:
+            overlap = min(self.overlap, self.window / 2)
+            parts = windows.utterances(blocks, self.rate, self.window, overlap, hop=self.stride)
+        first, second = next(parts), next(parts, None)
+        if second is None:
+            yield _sample(first[1], row, times=True, region=first[0], alone=True)
             return
         for region, samples in chain((first, second), parts):
             yield _sample(samples.copy(), row, times=True, region=region)
@@ -132,8 +134,8 @@ class SpeechCodec(Codec):
 
         Returns:
             Lists: `text`; `words`, (word, from, to, confidence) each, in seconds, where times are asked for; `seconds`
-            that were heard; of windows also `region` (start, stop, left, right, in samples) and `scores` float32
-            (frames, tokens): they are read once they are joined.
+            that were heard; of pieces also `region` (see `windows.Region`) and `scores` float32 (frames, tokens):
+            they are read once they are joined.
         """
         logits, frames = np.asarray(outputs["logits"], np.float32), np.asarray(outputs["frames"], np.int64)
         contexts = [_asked(0)] * len(logits) if context is None else context.samples
@@ -144,7 +146,8 @@ class SpeechCodec(Codec):
     def _row(self, logits: np.ndarray, asked: Mapping[str, Any]) -> dict[str, Any]:
         row = {"seconds": asked["samples"] / self.rate, "region": asked["region"], "scores": _NOTHING}
         if asked["region"] and self.kind != SEQUENCE:
-            return {**row, "text": "", "words": [], "scores": _log_probs(logits)}
+            row = {**row, "text": "", "words": [], "scores": _log_probs(logits)}
+            return self._joined([row]) if asked["alone"] else row
         return {**row, **self._read(logits, times=asked["times"])}
 
     def _read(self, logits: np.ndarray, *, times: bool) -> dict[str, Any]:
@@ -179,20 +182,23 @@ class SpeechCodec(Codec):
         return " ".join(Tokenizer.from_str(self.model).decode(list(numbers), skip_special_tokens=True).lower().split())
 
     def merge(self, parts: Sequence[Columns]) -> Columns:
-        """The windows of a recording as one: scores are joined in the middle of what two have in common, then read.
+        """The pieces of a recording as one: scores are joined in the middle of what two have in common, then read.
 
         What a network wrote token after token (Whisper) has no frames to be joined at: texts follow each other.
         """
-        if not parts[0]["region"][0]:
+        rows = [{name: part[name][0] for name in _NAMES} for part in parts]
+        if not rows[0]["region"]:
             return parts[0]
-        ordered = sorted(parts, key=lambda part: part["region"][0][0])
-        regions = [windows.Region(*part["region"][0]) for part in ordered]
-        row = {"seconds": regions[-1].stop / self.rate, "region": (), "scores": _NOTHING}
+        return _columns([self._joined(sorted(rows, key=lambda row: row["region"][0]))])
+
+    def _joined(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        regions = [windows.Region(*row["region"]) for row in rows]
+        row = {"seconds": (regions[-1].whole or regions[-1].stop) / self.rate, "region": (), "scores": _NOTHING}
         if self.kind == SEQUENCE:
-            text = " ".join(part["text"][0] for part in ordered if part["text"][0])
-            return _columns([{**row, "text": text, "words": []}])
-        scores = windows.joined([part["scores"][0] for part in ordered], regions, hop=self.stride)
-        return _columns([{**row, **self._read(scores, times=True)}])
+            return {**row, "text": " ".join(row["text"] for row in rows if row["text"]), "words": []}
+        parts = [row["scores"] for row in rows]
+        scores = windows.joined(parts, regions, hop=self.stride, space=self.tokens.space)
+        return {**row, **self._read(scores, times=True)}
 
     # Files and people ---------------------------------------------------------------------------------------------
 
@@ -229,22 +235,24 @@ class SpeechCodec(Codec):
 
 
 _NOTHING = np.zeros((0, 0), np.float32)
+_NAMES = ("text", "words", "seconds", "region", "scores")
 
 
-def _sample(samples: np.ndarray, row: int, *, times: bool, region: Sequence[int] | windows.Region = ()) -> Sample:
-    place = astuple(region) if isinstance(region, windows.Region) else tuple(region)
+def _sample(
+    samples: np.ndarray, row: int, *, times: bool, region: windows.Region | None = None, alone: bool = False
+) -> Sample:
     arrays = {"samples": samples, "lengths": np.array(len(samples), np.int64)}
-    return Sample(arrays, row, _asked(len(samples), times=times, region=place))
+    place = () if region is None else astuple(region)
+    return Sample(arrays, row, _asked(len(samples), times=times, region=place, alone=alone))
 
 
-def _asked(samples: int, *, times: bool = True, region: Sequence[int] = ()) -> dict[str, Any]:
-    """What decoding needs to know. `region`: the window's place in its recording; empty: it is the whole."""
-    return {"samples": samples, "times": times, "region": region}
+def _asked(samples: int, *, times: bool = True, region: Sequence[int] = (), alone: bool = False) -> dict[str, Any]:
+    """What decoding needs to know. `region`: the piece's place in its recording; empty: it is the whole."""
+    return {"samples": samples, "times": times, "region": region, "alone": alone}
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> Columns:
-    names = ("text", "words", "seconds", "region", "scores")
-    return Columns({name: [row[name] for row in rows] for name in names}, np.arange(len(rows)))
+    return Columns({name: [row[name] for row in rows] for name in _NAMES}, np.arange(len(rows)))
 
 
 def _words(prediction: Columns) -> list[align.Word]:

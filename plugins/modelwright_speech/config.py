@@ -24,7 +24,7 @@ class SpeechData(DataConfig):
     utterances: Annotated[int, Field(ge=20, le=1_000_000)] = 3000
     """How many utterances data.name=spoken speaks, over all splits."""
     longest: Annotated[float, Field(gt=0)] = 30.0
-    """Seconds; a longer utterance in training data is bad (on_bad); a longer one to predict is cut into windows."""
+    """Seconds; a longer utterance in training data is bad (on_bad); a longer one to predict is cut."""
     memory: Annotated[float, Field(ge=0)] = 4.0
     """GiB of decoded sound that may stay in memory; the rest is decoded as it is needed."""
 
@@ -67,8 +67,6 @@ class AugmentConfig(Settings):
     """Probability that the sound is put into a room, synthetic or from room_path."""
     room_path: str | None = None
     """A folder of room impulse responses; empty: exponentially decaying ones made on the fly."""
-    pause: Annotated[float, Field(ge=0)] = 0.0
-    """Seconds of quiet at most, put before and after: for clips that are cut close, and recordings that will not be."""
     time_masks: Annotated[int, Field(ge=0)] = 2
     """SpecAugment (Park et al. 2019): stretches of time that are blanked."""
     time_width: Annotated[float, Field(ge=0, le=1)] = 0.05
@@ -110,7 +108,7 @@ class SpeechEvaluate(EvaluateConfig):
     hotwords: dict[str, float] = {}
     """Words that are more likely than usual, with what is added (natural log) when one is said."""
     window: Annotated[float, Field(gt=1)] = 20.0
-    """Seconds; longer recordings are cut into overlapping windows of this length."""
+    """Seconds; recordings are cut at pauses, and where there is none into overlapping windows of this length."""
     overlap: Annotated[float, Field(ge=0)] = 4.0
     """Seconds that two windows have in common."""
 

@@ -63,7 +63,8 @@ class SpeechTask(Task):
     def codec(self) -> SpeechCodec:
         """Reads sounds; writes texts."""
         settings, rate = self.settings.evaluate, self.settings.data.rate
-        tokens = self._written
+        tokens, longest = self._written, self.settings.data.longest
+        heard = longest if tokens["kind"] == SEQUENCE else self.facts.values.get("longest", longest)
         return SpeechCodec(
             tokens["kind"],
             tuple(tokens["pieces"]),
@@ -71,8 +72,8 @@ class SpeechTask(Task):
             rate=rate,
             stride=networks.stride_of(self.settings, self.facts.values.get("network")),
             least=networks.least_samples(rate),
-            longest=self.settings.data.longest,
-            window=settings.window,
+            longest=min(longest, heard),
+            window=min(settings.window, longest),
             overlap=settings.overlap,
             decoder=settings.decoder,
             beam=settings.beam,

@@ -127,6 +127,11 @@ class Tokens:
     def _numbers(self) -> dict[str, int]:
         return {piece: number for number, piece in enumerate(self.pieces) if piece}
 
+    @property
+    def space(self) -> int:
+        """The number that stands between words; the blank where pieces open words themselves."""
+        return self._numbers.get(" ", BLANK)
+
     @cached_property
     def alphabet(self) -> frozenset[str]:
         """The characters that can be written."""

@@ -134,8 +134,31 @@ def test_a_long_recording_is_cut_and_joined_without_a_seam(tmp_path):
     assert ends[-1] == pytest.approx((3 + 4 * (len(text) - 1) + 1) * STRIDE / RATE, abs=0.1)
 
 
+def test_a_recording_is_cut_at_its_pauses_and_times_are_those_of_the_whole(tmp_path):
+    heard = []
+
+    def graph(arrays):
+        counts = arrays["lengths"] // STRIDE
+        heard.extend((arrays["lengths"] / RATE).tolist())
+        rows = np.zeros((len(counts), counts.max(), TOKENS.size), np.float32)
+        for row, count in enumerate(counts):
+            rows[row, :count] = spelt("one", count)
+        return {"logits": rows, "frames": counts}
+
+    tone, quiet = np.sin(np.arange(RATE) / 9).astype(np.float32), np.zeros(2 * RATE, np.float32)
+    twice = np.concatenate([quiet, tone, quiet, tone])
+    once = np.concatenate([quiet, tone, quiet])
+    found = answered(codec(), [twice, once], graph)
+    assert found["text"] == ["one one", "one"]
+    assert found["seconds"] == pytest.approx([6.0, 5.0])
+    assert [round(start) for _, start, _, _ in found["words"][0]] == [2, 5]
+    assert [round(start) for _, start, _, _ in found["words"][1]] == [2]
+    assert heard == pytest.approx([1.0, 1.0, 1.0], abs=0.1)
+    assert answered(codec(), [once], graph)["text"] == ["one"]  # alone: nothing is merged
+
+
 def test_windows_of_one_file_are_few_in_memory(tmp_path):
-    soundfile.write(tmp_path / "long.flac", np.zeros(60 * RATE), RATE)
+    soundfile.write(tmp_path / "long.flac", np.sin(np.arange(60 * RATE) / 9), RATE)
     batches = codec().batches([tmp_path / "long.flac"], size=1)
     sizes = [arrays["samples"].shape[1] for arrays, _ in batches]
     assert len(sizes) > 30

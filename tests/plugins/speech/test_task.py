@@ -73,6 +73,13 @@ def test_a_long_utterance_of_the_data_is_one_sample():
     assert found.inputs[1].tolist() == [9 * RATE]
 
 
+def test_what_is_longer_than_all_that_training_heard_is_cut():
+    task = made(**{"data.longest": 12.0, "evaluate.window": 20.0})
+    assert (task.codec.longest, task.codec.window) == (12.0, 12.0)
+    task.facts = Facts({**task.facts.values, "longest": 3.5})
+    assert (task.codec.longest, task.codec.window) == (3.5, 12.0)
+
+
 def test_masks_are_hints_that_depend_on_seed_epoch_and_utterance_alone():
     task = made(**{"augment.time_width": 0.3, "augment.mel_width": 0.3})
     whole = task.augment(batch(task), keyed([0, 1, 2, 3]), START)

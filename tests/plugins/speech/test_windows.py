@@ -1,4 +1,4 @@
-"""Windows make up the recording, and what is joined is what the whole would have given."""
+"""Windows and pieces make up the recording, and what is joined is what the whole would have given."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelwright.errors import ConfigError
-from modelwright_speech.windows import Region, cut, joined, regions
+from modelwright_speech.windows import EXCLUDED, PAUSE, Region, cut, joined, regions, said, utterances
 
 
 @st.composite
@@ -103,3 +103,67 @@ def test_windows_that_do_not_advance_are_refused(window, overlap, hop):
         regions(10_000, 100, window, overlap, hop=hop)
     with pytest.raises(ConfigError, match="make the overlap shorter"):
         next(cut([], 100, window, overlap, hop=hop))
+
+
+# Pauses ---------------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def recordings(draw):
+    """Speech and quiet by turns, at 20 samples a second, in blocks."""
+    lengths = draw(st.lists(st.tuples(st.integers(1, 90), st.integers(0, 60)), min_size=1, max_size=8))
+    lead = draw(st.integers(0, 40))
+    parts = [np.zeros(lead, np.float32)]
+    for loud, quiet in lengths:
+        parts += [np.where(np.arange(loud) % 3, 0.5, -0.4), np.full(quiet, 1e-4)]
+    samples = np.concatenate(parts).astype(np.float32)
+    cuts = sorted(draw(st.lists(st.integers(0, len(samples)), max_size=6)))
+    return samples, np.split(samples, cuts)
+
+
+@settings(deadline=None, max_examples=150)
+@given(recordings(), st.integers(1, 4))
+def test_pieces_hold_all_that_is_said_whatever_the_blocks(recording, hop):
+    samples, blocks = recording
+    found = list(utterances(blocks, 20, 5.0, 1.0, hop=hop))
+    assert [region for region, _ in found] == [region for region, _ in utterances([samples], 20, 5.0, 1.0, hop=hop)]
+    heard = np.zeros(len(samples), bool)
+    for region, part in found:
+        np.testing.assert_array_equal(part, samples[region.start : region.stop])
+        assert region.start % hop == 0
+        assert 0 < region.stop - region.start <= 100
+        heard[region.start : region.stop] = True
+    assert heard[np.abs(samples) > 0.1].all()
+    assert [region.whole for region, _ in found] == [0] * (len(found) - 1) + [len(samples)]
+    assert all(one.start < other.start for (one, _), (other, _) in pairwise(found))
+
+
+def test_a_recording_is_cut_where_it_is_quiet_for_long_enough():
+    word = np.full(20, 0.3, np.float32)
+    samples = np.concatenate([np.zeros(9), word, np.zeros(5), word, np.zeros(40), word, np.zeros(30)]).astype(
+        np.float32
+    )
+    assert PAUSE * 20 > 5
+    assert said(samples, 20) == [(9, 54), (94, 114)]
+    found = [region for region, _ in utterances([samples], 20, 10.0, 1.0)]
+    assert found == [Region(9, 54), Region(94, 114, 144)]
+
+
+def test_what_has_no_pause_is_cut_into_windows_that_overlap():
+    samples = np.full(250, 0.3, np.float32)
+    found = [region for region, _ in utterances([samples], 20, 5.0, 1.0)]
+    assert found == [Region(0, 100), Region(80, 180), Region(160, 250, 250)]
+
+
+def test_silence_is_one_piece():
+    ((region, samples),) = utterances([np.zeros(90, np.float32)] * 9, 20, 5.0, 1.0)
+    assert region == Region(0, 100, 810)
+    assert not samples.any()
+
+
+def test_no_word_goes_on_over_a_pause():
+    parts = [np.log(np.full((3, 4), 0.25, np.float32))] * 2
+    found = joined(parts, [Region(4, 10), Region(14, 20)], hop=2, space=3)
+    assert found.shape == (10, 4)
+    assert found[[0, 1, 5, 6]].argmax(axis=1).tolist() == [0, 0, 3, 0]
+    assert found[5, 0] == EXCLUDED
