@@ -105,7 +105,7 @@ def utterances(
     length, step = _sizes(rate, window, overlap, hop)
     held, first = np.zeros(0, np.float32), 0
     waiting: tuple[Region, np.ndarray] | None = None
-    for block in chain(blocks, [None]):
+    for block in chain[np.ndarray | None](blocks, [None]):
         held = held if block is None else np.concatenate([held, block])
         while len(held) > length or (block is None and len(held)):
             piece = held[:length]
@@ -133,9 +133,9 @@ def said(samples: np.ndarray, rate: int, *, hop: int = 1) -> list[tuple[int, int
     heard = np.flatnonzero(loud > loud.max(initial=0) * 10 ** (-QUIET / 20))
     if not len(heard):
         return []
-    breaks = np.flatnonzero(np.diff(heard) > math.ceil(PAUSE * rate / hop))
-    starts, ends = heard[[0, *(breaks + 1)]] * hop, (heard[[*breaks, -1]] + 1) * hop
-    return list(zip(starts.tolist(), np.minimum(ends, len(samples)).tolist(), strict=True))
+    breaks = np.flatnonzero(np.diff(heard) > math.ceil(PAUSE * rate / hop)) + 1
+    spoken = np.split(heard, breaks)
+    return [(int(each[0]) * hop, min((int(each[-1]) + 1) * hop, len(samples))) for each in spoken]
 
 
 def joined(parts: Sequence[np.ndarray], regions: Sequence[Region], *, hop: int, space: int = BLANK) -> np.ndarray:
