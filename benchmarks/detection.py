@@ -52,8 +52,8 @@ RECIPES: dict[str, list[dict[str, Any]]] = {
 }
 """8 bits where the measured sensitivity allows them; everywhere; three tenths of the operations taken out.
 
-These networks halve their channels and join the halves again: with multiples of 16 the halves fill a processor's blocks
-of 8, without them a pruned network is slower than the whole one.
+A processor computes 8 or 16 channels at once, and these networks halve their channels and join the halves again: with
+multiples of 16 they fit, without a pruned network is slower than the whole one.
 """
 RATES = {"ssdlite320": 1e-3, "d-fine": 5e-4, "d-fine-s": 5e-4, "rt-detr": 5e-4, "rt-detr-r18": 5e-4}
 """Learning rates of the models that ultralytics does not know."""

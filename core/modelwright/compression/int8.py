@@ -49,7 +49,7 @@ THIN = 32
 """Numbers in a patch (channels times the kernel's area) below which a network's first convolution is slower in 8 bits.
 
 What it takes is in float, and rounding and copying it costs more than multiplying so few integers gains: 3 channels
-under a kernel of 3 are better left, under one of 4 or 7 they are not (ONNX Runtime, AVX2).
+under a kernel of 3 are better left, under one of 4 or 7 they are not (ONNX Runtime, with VNNI).
 """
 
 
