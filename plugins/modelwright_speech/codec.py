@@ -99,17 +99,14 @@ class SpeechCodec(Codec):
             yield _sample(sounds.to_samples(raw, self.rate), row, times=True)
             return
         blocks = sounds.blocks(raw, self.rate, self.window)
-        if self.kind == SEQUENCE:
-            parts = windows.cut(blocks, self.rate, self.window, 0.0, hop=self.stride)
-        else:
-            overlap = min(self.overlap, self.window / 2)
-            parts = windows.utterances(blocks, self.rate, self.window, overlap, hop=self.stride)
+        overlap = 0.0 if self.kind == SEQUENCE else min(self.overlap, self.window / 2)
+        parts = windows.utterances(blocks, self.rate, self.window, overlap, hop=self.stride)
         first, second = next(parts), next(parts, None)
         if second is None:
             yield _sample(first[1], row, times=True, region=first[0], alone=True)
             return
         for region, samples in chain((first, second), parts):
-            yield _sample(samples.copy(), row, times=True, region=region)
+            yield _sample(samples, row, times=True, region=region)
 
     def collate(self, samples: Sequence[Sample]) -> tuple[dict[str, np.ndarray], Context]:
         """`samples` float32 (B, S), zero where a sound has ended, and `lengths` int64 (B,)."""

@@ -35,72 +35,24 @@ class Region:
     whole: int = 0
 
 
-def regions(n: int, rate: int, window: float, overlap: float, *, hop: int = 1) -> list[Region]:
-    """The windows of a recording; one, where it fits into one.
-
-    All but the last are equally far apart. The last is moved back to be as long as the others, or up to a frame less.
-
-    Args:
-        n: samples of the recording.
-        rate: samples per second.
-        window, overlap: seconds of a window, and at least in common with the next.
-        hop: samples per frame of the model; windows begin at multiples of it.
-
-    Raises:
-        ConfigError: the overlap is as long as the window, or the window shorter than a frame.
-    """
-    length, step = _sizes(rate, window, overlap, hop)
-    starts = [0]
-    if n > length:
-        starts = [*range(0, n - length, step), -((length - n) // hop) * hop]
-    return [Region(start, min(n, start + length)) for start in starts]
-
-
-def cut(
-    blocks: Iterable[np.ndarray], rate: int, window: float, overlap: float, *, hop: int = 1
-) -> Iterator[tuple[Region, np.ndarray]]:
-    """The windows of a recording that comes in blocks, as `regions` gives them, each with its samples.
-
-    At most two windows and a block are in memory.
-
-    Args:
-        blocks: (n,) each, of any lengths.
-
-    Raises:
-        ConfigError: as of `regions`.
-    """
-    length, step = _sizes(rate, window, overlap, hop)
-    held: list[np.ndarray] = []
-    start, first, seen = 0, 0, 0
-    for block in blocks:
-        held.append(block)
-        seen += len(block)
-        while seen > start + length:  # so this window is not the last one
-            known = np.concatenate(held)
-            yield Region(start, start + length), known[start - first : start - first + length]
-            # The last window may reach back to just behind this one's start.
-            held, first, start = [known[start - first :]], start, start + step
-    rest = np.concatenate(held) if held else np.zeros(0, np.float32)
-    last = regions(seen, rate, window, overlap, hop=hop)[-1]
-    yield last, rest[last.start - first :]
-
-
 def utterances(
     blocks: Iterable[np.ndarray], rate: int, window: float, overlap: float, *, hop: int = 1
 ) -> Iterator[tuple[Region, np.ndarray]]:
     """What is said between the pauses of a recording that comes in blocks; what has none is cut into windows.
 
-    At most a window and a block are in memory.
+    At most two windows and a block are in memory.
 
     Args:
         blocks: (n,) each, of any lengths.
-        rate, window, overlap, hop: as for `regions`.
+        rate: samples per second.
+        window, overlap: seconds of a window, and at least in common with the next.
+        hop: samples per frame of the model; pieces begin at multiples of it.
 
     Yields:
         Pieces in order, each with its samples; at least one. Only the last has `whole`.
 
     Raises:
-        ConfigError: as of `regions`.
+        ConfigError: the overlap is as long as the window, or the window shorter than a frame.
     """
     length, step = _sizes(rate, window, overlap, hop)
     held, first = np.zeros(0, np.float32), 0

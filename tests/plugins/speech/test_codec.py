@@ -185,7 +185,7 @@ def test_a_network_that_writes_tokens_is_read_by_its_tokenizer(tmp_path):
         count = len(arrays["lengths"])
         return {"logits": logits[None].repeat(count, 0), "frames": np.full(count, len(numbers))}
 
-    twice = answered(made, [np.zeros(4 * RATE, np.float32)], graph)
+    twice = answered(made, [np.ones(4 * RATE, np.float32)], graph)
     assert twice["text"] == ["hello you hello you"]
 
 
